@@ -1,0 +1,65 @@
+// A backend is one versioned table of C functions, so that one may come from a library opened at
+// run time. The front ends (gemm.h, mask.h) check arguments and handle trivial cases before a
+// table is called; a table's functions may rely on that.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "dropgemm/gemm.h"
+#include "dropgemm/mask.h"
+#include "dropgemm/status.h"
+
+namespace dropgemm {
+
+constexpr std::uint32_t kBackendAbi = 1;
+
+// Where a table's function puts the message of a failure.
+struct ErrorText {
+  char* text;
+  std::size_t capacity;
+};
+
+struct Backend {
+  std::uint32_t abi_version;
+  std::uint32_t struct_bytes;  // sizeof(Backend) when the backend was compiled
+  const char* name;            // "cpu"
+  std::int32_t priority;       // the default is the available backend with the highest
+
+  // All return a StatusCode; kOk == 0.
+  std::int32_t (*available)(ErrorText why_not);
+  std::int32_t (*describe)(char* text, std::size_t capacity);  // one line: ISA or device
+  std::int32_t (*gemm_plan)(const Context* ctx, const GemmArgs* args, GemmPlan* plan);
+  std::int32_t (*gemm_workspace_bytes)(const Context* ctx, const GemmArgs* args,
+                                       std::size_t* bytes);
+  std::int32_t (*gemm)(const Context* ctx, const GemmArgs* args, ErrorText error);
+  std::int32_t (*bernoulli_mask)(const Context* ctx, const BernoulliMaskArgs* args,
+                                 ErrorText error);
+  std::int32_t (*gyro_mask)(const Context* ctx, const GyroMaskArgs* args, ErrorText error);
+};
+
+// Names of the backends that work on this machine, the default first.
+[[nodiscard]] std::vector<std::string> backends();
+
+// One line about a backend, or why it does not work here.
+// Errors: kInvalidArgument for an unknown name, with the known ones listed.
+[[nodiscard]] Status describe_backend(const std::string& name, std::string* line);
+
+// Makes `name` the backend of every later call in this process whose Context names none; ""
+// returns to the default. The environment variable DROPGEMM_BACKEND sets the first choice.
+// Errors: kInvalidArgument for an unknown name, kUnsupported when it does not work here.
+[[nodiscard]] Status use_backend(const std::string& name);
+
+[[nodiscard]] Status find_backend(const std::string& name, const Backend** backend);
+
+// The backend a call with this context takes.
+[[nodiscard]] Status resolve_backend(const Context& ctx, const Backend** backend);
+
+}  // namespace dropgemm
+
+// What a backend library exports: its table, or null when it does not speak this ABI.
+extern "C" {
+using dropgemm_backend_entry = const dropgemm::Backend* (*)(std::uint32_t abi_version);
+}

@@ -1,0 +1,108 @@
+// The one operator of this library:
+//
+//   Z = scale * (A . Ma)(B . Mb) + addend + bias
+//   D = out_scale * act(Z) * act'(grad_aux) . Md
+//
+// with A [M,K], B [K,N], D [M,N] (after trans_a, trans_b) and tile masks Ma, Mb, Md. What a
+// dropped tile of A or B holds never reaches the result, not even NaN; a dropped tile of D is
+// written as exactly 0, after the activation. All three products of a layer with input mask Mi
+// [batch, in], output mask Mo [batch, out] and weight mask Mw [out, in] are this call:
+//
+//   forward          Y  = X W^T    a = x,  b = w, trans_b   a_mask Mi  b_mask Mw  d_mask Mo
+//   input gradient   dX = dZ W     a = dz, b = w            a_mask Mo  b_mask Mw  d_mask Mi
+//   weight gradient  dW = dZ^T X   a = dz, trans_a, b = x   a_mask Mo  b_mask Mi  d_mask Mw
+//
+// Pruned on both sides at keep rate q, each is q^2 of the dense work (Gyro Dropout prunes one
+// side and leaves the weight gradient dense: Lee et al., 2022, sections 4.3 and 5.4).
+// Defined by src/reference/gemm.cc.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "dropgemm/context.h"
+#include "dropgemm/matrix.h"
+#include "dropgemm/status.h"
+#include "dropgemm/tile_mask.h"
+
+namespace dropgemm {
+
+enum class Activation : std::int32_t { kNone = 0, kRelu = 1, kGeluErf = 2, kGeluTanh = 3 };
+
+enum class OutFill : std::int32_t {
+  kZero = 0,       // dropped tiles of D are written as 0
+  kUndefined = 1,  // they may keep what they held: for a consumer that knows the mask
+};
+
+struct GemmArgs {
+  ConstMatrixView a;  // as passed: [M,K], or [K,M] with trans_a
+  ConstMatrixView b;  // as passed: [K,N], or [N,K] with trans_b
+  MatrixView d;       // [M,N]
+  bool trans_a = false;
+  bool trans_b = false;
+  // Each describes its array as passed; null keeps everything.
+  const TileMaskView* a_mask = nullptr;
+  const TileMaskView* b_mask = nullptr;
+  const TileMaskView* d_mask = nullptr;
+
+  // A factor is value * (*device): fixed for a run, or one float32 where the operands live.
+  double scale = 1.0;
+  double out_scale = 1.0;
+  const float* scale_device = nullptr;
+  const float* out_scale_device = nullptr;
+
+  ConstMatrixView addend;       // [M,N], optional
+  const void* bias = nullptr;   // [N], the operands' dtype, optional
+  std::int64_t bias_stride = 1;
+  Activation activation = Activation::kNone;
+  MatrixView aux_out;           // [M,N], optional: receives Z (0 where D is dropped)
+  ConstMatrixView grad_aux;     // [M,N], optional: D is multiplied by act'(grad_aux)
+  Activation grad_activation = Activation::kNone;
+
+  // [M], contiguous, optional: receives sum over k of (op(A) . Ma), unscaled. In the weight
+  // gradient this is the bias gradient, exactly 0 for a dropped output.
+  void* a_sum = nullptr;
+
+  // The caller vouches that dropped tiles of A and B hold zeros, so a path that does not skip
+  // need not select either.
+  bool dropped_are_zero = false;
+  OutFill out_fill = OutFill::kZero;
+};
+
+struct GemmShape {
+  std::int64_t m = 0, n = 0, k = 0;
+};
+[[nodiscard]] GemmShape gemm_shape(const GemmArgs& args);
+
+// Any M, N, K >= 0; K == 0 gives act(addend + bias). Accumulates in the operands' dtype (the
+// reference in float64). Any strides, one dtype. Bits do not depend on the number of threads.
+// Errors: kInvalidArgument (operand, expected, got), kInvalidType (mixed or unknown dtypes),
+// kUnsupported (dtype on this backend), kBackendError (out of memory).
+[[nodiscard]] Status gemm(const Context& ctx, const GemmArgs& args);
+
+// The bytes of workspace that gemm() takes for arguments of these shapes, tiles and dtypes;
+// looks at no bits and no elements.
+[[nodiscard]] Status gemm_workspace_bytes(const Context& ctx, const GemmArgs& args,
+                                          std::size_t* bytes);
+
+// How a backend goes about a product: decided by shapes, tiles and keep_hint alone.
+enum class GemmPath : std::int32_t {
+  kNone = 0,     // nothing to multiply: an empty D, or K == 0
+  kDense = 1,    // no mask on the way in that has to be looked at
+  kCompact = 2,  // kept rows, columns and depths are gathered, then dense
+  kPruned = 3,   // every output tile walks its list of kept depth units
+  kSelect = 4,   // masks are applied while packing or storing, nothing is skipped
+};
+
+struct GemmPlan {
+  GemmPath path = GemmPath::kNone;
+  // gcd of the tile sizes of the masks that touch a dimension; its extent where none does.
+  std::int64_t unit_m = 0, unit_n = 0, unit_k = 0;
+  double work = 1.0;  // expected share of the dense multiply-adds, from the keep_hints
+};
+
+[[nodiscard]] Status gemm_plan(const Context& ctx, const GemmArgs& args, GemmPlan* plan);
+[[nodiscard]] std::string to_string(const GemmPlan& plan);  // "pruned units 128x32x32 work 0.25"
+
+}  // namespace dropgemm
