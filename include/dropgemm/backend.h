@@ -26,7 +26,10 @@ struct Backend {
   std::uint32_t abi_version;
   std::uint32_t struct_bytes;  // sizeof(Backend) when the backend was compiled
   const char* name;            // "cpu"
-  std::int32_t priority;       // the default is the available backend with the highest
+  // The default is the available built-in backend with the highest. A backend library works on
+  // another kind of memory, so it is taken only where a context, use_backend() or
+  // DROPGEMM_BACKEND names it.
+  std::int32_t priority;
 
   // All return a StatusCode; kOk == 0.
   std::int32_t (*available)(ErrorText why_not);
@@ -40,7 +43,7 @@ struct Backend {
   std::int32_t (*gyro_mask)(const Context* ctx, const GyroMaskArgs* args, ErrorText error);
 };
 
-// Names of the backends that work on this machine, the default first.
+// Names of the backends that work on this machine, the one a call takes by itself first.
 [[nodiscard]] std::vector<std::string> backends();
 
 // One line about a backend, or why it does not work here.
@@ -48,10 +51,12 @@ struct Backend {
 [[nodiscard]] Status describe_backend(const std::string& name, std::string* line);
 
 // Makes `name` the backend of every later call in this process whose Context names none; ""
-// returns to the default. The environment variable DROPGEMM_BACKEND sets the first choice.
+// returns to the default. The environment variable DROPGEMM_BACKEND sets the first choice; a value
+// that cannot be had is an error of every call that would follow it, never a silent fallback.
 // Errors: kInvalidArgument for an unknown name, kUnsupported when it does not work here.
 [[nodiscard]] Status use_backend(const std::string& name);
 
+// The table of a backend that works here. Errors: as use_backend.
 [[nodiscard]] Status find_backend(const std::string& name, const Backend** backend);
 
 // The backend a call with this context takes.

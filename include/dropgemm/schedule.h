@@ -8,6 +8,9 @@
 //   subnet of group j = s*T + (floor(j*T_s / G) + u) mod T_s   if G >= T_s  (contiguous slabs)
 //                     = s*T + (u*G + j) mod T_s                otherwise    (spread over batches)
 //
+// order = kRandom: the set is T_s of the S subnets drawn for the step, its slots are their ids in
+// ascending order, and u = t, so that a batch of fewer groups than subnets favours no id.
+//
 // All integers. Steps past N keep the last set; a negative step is taken as 0 here (values that
 // live on a device are clamped; the front ends refuse a negative step they can see).
 #pragma once
@@ -18,6 +21,8 @@
 #include "dropgemm/status.h"
 
 namespace dropgemm {
+
+constexpr std::int64_t kMaxBatch = (std::int64_t{1} << 32) - 1;  // samples
 
 enum class SubnetOrder : std::int32_t {
   kConsecutive = 0,  // a set of T subnets serves N*T/S consecutive steps
@@ -35,7 +40,7 @@ struct GyroSchedule {
 
 // The set that serves `step`, and how its subnets are dealt to the groups of a batch.
 struct SubnetSet {
-  std::int64_t first = 0;       // id of the set's first subnet
+  std::int64_t first = 0;       // id of the set's first subnet; kRandom: none, 0
   std::int64_t size = 1;        // T_s
   std::int64_t age = 0;         // u, in steps
   std::int64_t group_rows = 1;  // R
@@ -48,10 +53,11 @@ struct SubnetSet {
 };
 
 // Errors: kInvalidArgument for total_steps, subnets or coscheduled outside [1, 2^31),
-// tile_rows < 0. coscheduled > subnets is legal: every subnet is then trained at once.
+// tile_rows outside [0, 2^31), an unknown order. coscheduled > subnets is legal: every subnet is
+// then trained at once.
 [[nodiscard]] Status check_schedule(const GyroSchedule& schedule);
 
-// The set of a step. `schedule` must have passed check_schedule; batch >= 0.
+// The set of a step. `schedule` must have passed check_schedule; batch in [0, kMaxBatch].
 [[nodiscard]] DROPGEMM_HOST_DEVICE constexpr SubnetSet subnet_set(const GyroSchedule& schedule,
                                                                   std::int64_t step,
                                                                   std::int64_t batch) {
@@ -59,7 +65,8 @@ struct SubnetSet {
   const std::int64_t t = step < 0 ? 0 : (step > kMaxStep ? kMaxStep : step);
   SubnetSet set;
   if (schedule.order == SubnetOrder::kRandom) {
-    set.size = tau < all ? tau : all;  // first and age stay 0: the ids are drawn for each step
+    set.size = tau < all ? tau : all;  // first stays 0: the ids are drawn for each step
+    set.age = t;
   } else {
     const std::int64_t last = (all + tau - 1) / tau - 1;
     const std::int64_t unbounded = t * all / (n * tau);
@@ -83,13 +90,14 @@ struct SubnetSet {
 
 // Writes the subnet id of each of the G row groups of a batch of `batch` samples to `ids` (room
 // for G = subnet_set(...).groups values).
-// Errors: those of check_schedule; step < 0; batch < 0.
+// Errors: those of check_schedule; step outside [0, kMaxStep]; batch outside [0, kMaxBatch].
 [[nodiscard]] Status subnet_ids(const GyroSchedule& schedule, std::int64_t step,
                                 std::int64_t batch, std::int64_t* ids);
 
 // How many of the S subnets a run of total_steps steps at a constant batch uses. Exact; every
-// subnet is used iff (steps of each set) * min(G, T_s) >= T_s. order = kRandom: the expectation's
-// support, all S.
+// subnet is used iff (steps of each set) * min(G, T_s) >= T_s. order = kRandom: how many subnets
+// may be drawn and dealt, all S iff N * G >= T_s.
+// Errors: as subnet_ids.
 [[nodiscard]] Status subnets_used(const GyroSchedule& schedule, std::int64_t batch,
                                   std::int64_t* used);
 

@@ -1,0 +1,144 @@
+// The front end of mask generation: checks every argument by name, then hands over to a backend.
+// Bits may lie on a device, so even p = 0 and p = 1 are the backend's to write.
+#include "dropgemm/mask.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "cpu/mask.h"
+#include "dropgemm/backend.h"
+#include "registry.h"
+
+namespace dropgemm {
+namespace {
+
+Status check_range(const char* name, std::int64_t value, std::int64_t limit) {
+  if (value >= 0 && value <= limit) return {};
+  return Status::invalid(name, "a number in [0, " + std::to_string(limit) + "]",
+                         std::to_string(value));
+}
+
+Status check_rate(double p) {
+  if (p >= 0.0 && p <= 1.0) return {};  // false for NaN
+  return Status::invalid("p", "a dropout rate in [0, 1]", std::to_string(p));
+}
+
+// A step that lives on a device is the backend's to clamp.
+Status check_step(const StepRef& step) {
+  return step.device != nullptr ? Status() : check_range("step", step.value, kMaxStep);
+}
+
+Status check_mask(const MutableTileMaskView& mask) {
+  TileMaskView view;
+  view.bits = mask.bits;
+  view.rows = mask.rows;
+  view.cols = mask.cols;
+  view.tile_rows = mask.tile_rows;
+  view.tile_cols = mask.tile_cols;
+  return check_tile_mask("mask", view);
+}
+
+// `rows` rows of draws, each of `tiles` rounded up to whole Philox blocks.
+Status check_draws(std::int64_t rows, std::int64_t tiles) {
+  if (rows == 0 || tiles == 0) return {};
+  if (tiles <= kMaxDraws && rows <= kMaxDraws / (4 * ceil_div(tiles, 4))) return {};
+  return Status::invalid("mask", "at most 2^34 draws (columns of tiles rounded up to 4)",
+                         std::to_string(rows) + " x " + std::to_string(tiles) + " tiles");
+}
+
+Status check_draw(Draw draw) {
+  if (draw == Draw::kBernoulli || draw == Draw::kExact) return {};
+  return Status::invalid("draw", "bernoulli or exact",
+                         "code " + std::to_string(static_cast<int>(draw)));
+}
+
+bool is_empty(const MutableTileMaskView& mask) { return mask.rows == 0 || mask.cols == 0; }
+
+Status check_args(const BernoulliMaskArgs& args) {
+  DROPGEMM_RETURN_IF_ERROR(check_mask(args.mask));
+  DROPGEMM_RETURN_IF_ERROR(check_rate(args.p));
+  DROPGEMM_RETURN_IF_ERROR(check_range("site", args.site, kMaxSite));
+  DROPGEMM_RETURN_IF_ERROR(check_step(args.step));
+  DROPGEMM_RETURN_IF_ERROR(check_range("call", args.call, kMaxCall));
+  return check_draws(ceil_div(args.mask.rows, args.mask.tile_rows),
+                     ceil_div(args.mask.cols, args.mask.tile_cols));
+}
+
+// A tile row must not straddle two groups: it is a whole group, or within one sample's rows.
+Status check_tile_rows(const GyroMaskArgs& args, std::int64_t batch) {
+  const std::int64_t sample_rows = args.rows_per_sample;
+  const std::int64_t tile_rows = args.mask.tile_rows;
+  if (args.step.device != nullptr || batch == 0 || tile_rows == sample_rows) return {};
+  const std::int64_t group_rows = subnet_set(args.schedule, args.step.value, batch).group_rows;
+  if (tile_rows % sample_rows == 0 && tile_rows / sample_rows == group_rows) return {};
+  return Status::invalid("mask.tile_rows",
+                         std::to_string(sample_rows) + " rows of a sample times 1 or the " +
+                             std::to_string(group_rows) + " samples of a group",
+                         std::to_string(tile_rows));
+}
+
+Status check_args(const GyroMaskArgs& args) {
+  DROPGEMM_RETURN_IF_ERROR(check_mask(args.mask));
+  DROPGEMM_RETURN_IF_ERROR(check_rate(args.p));
+  DROPGEMM_RETURN_IF_ERROR(check_draw(args.draw));
+  DROPGEMM_RETURN_IF_ERROR(check_schedule(args.schedule));
+  DROPGEMM_RETURN_IF_ERROR(check_range("site", args.site, kMaxSite));
+  DROPGEMM_RETURN_IF_ERROR(check_step(args.step));
+  if (args.rows_per_sample < 1) {
+    return Status::invalid("rows_per_sample", "at least 1", std::to_string(args.rows_per_sample));
+  }
+  if (args.mask.rows % args.rows_per_sample != 0) {
+    return Status::invalid("mask.rows",
+                           "a multiple of rows_per_sample = " +
+                               std::to_string(args.rows_per_sample),
+                           std::to_string(args.mask.rows));
+  }
+  const std::int64_t batch = args.mask.rows / args.rows_per_sample;
+  DROPGEMM_RETURN_IF_ERROR(check_range("batch", batch, kMaxBatch));
+  DROPGEMM_RETURN_IF_ERROR(check_tile_rows(args, batch));
+  return check_draws(1, ceil_div(args.mask.cols, args.mask.tile_cols));
+}
+
+}  // namespace
+
+std::int64_t keep_count(double p, std::int64_t tiles) {
+  if (tiles <= 0 || !(p < 1.0)) return 0;
+  const double kept = std::floor((1.0 - p) * static_cast<double>(tiles) + 0.5);
+  return std::clamp(static_cast<std::int64_t>(kept), std::int64_t{1}, tiles);
+}
+
+Status bernoulli_mask(const Context& ctx, const BernoulliMaskArgs& args) {
+  DROPGEMM_RETURN_IF_ERROR(check_args(args));
+  if (is_empty(args.mask)) return {};
+  const Backend* backend = nullptr;
+  DROPGEMM_RETURN_IF_ERROR(resolve_backend(ctx, &backend));
+  return call_backend([&](ErrorText error) { return backend->bernoulli_mask(&ctx, &args, error); });
+}
+
+Status gyro_mask(const Context& ctx, const GyroMaskArgs& args) {
+  DROPGEMM_RETURN_IF_ERROR(check_args(args));
+  if (is_empty(args.mask)) return {};
+  const Backend* backend = nullptr;
+  DROPGEMM_RETURN_IF_ERROR(resolve_backend(ctx, &backend));
+  return call_backend([&](ErrorText error) { return backend->gyro_mask(&ctx, &args, error); });
+}
+
+Status subnet_bits(double p, Draw draw, std::uint64_t seed, std::int64_t site, std::int64_t subnet,
+                   std::int64_t feature_tiles, std::uint32_t* bits) {
+  DROPGEMM_RETURN_IF_ERROR(check_rate(p));
+  DROPGEMM_RETURN_IF_ERROR(check_draw(draw));
+  DROPGEMM_RETURN_IF_ERROR(check_range("site", site, kMaxSite));
+  DROPGEMM_RETURN_IF_ERROR(check_range("subnet", subnet, kMaxStep));
+  DROPGEMM_RETURN_IF_ERROR(check_range("feature_tiles", feature_tiles, kMaxDraws));
+  if (feature_tiles == 0) return {};
+  if (bits == nullptr) {
+    return Status::invalid("bits", std::to_string(ceil_div(feature_tiles, 32)) + " words",
+                           "a null pointer");
+  }
+  // Always the host's memory, whichever backend is in use.
+  cpu::subnet_row(p, draw, seed, site, subnet, feature_tiles, bits);
+  return {};
+}
+
+}  // namespace dropgemm

@@ -1,0 +1,19 @@
+// Internal: the reference backend's functions, in the shapes that a Backend table holds. They are
+// naive on purpose and the definition of correct; every other backend is tested against them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "dropgemm/backend.h"
+
+namespace dropgemm::reference {
+
+std::int32_t gemm_plan(const Context* ctx, const GemmArgs* args, GemmPlan* plan);
+std::int32_t gemm_workspace_bytes(const Context* ctx, const GemmArgs* args, std::size_t* bytes);
+std::int32_t gemm(const Context* ctx, const GemmArgs* args, ErrorText error);
+
+std::int32_t bernoulli_mask(const Context* ctx, const BernoulliMaskArgs* args, ErrorText error);
+std::int32_t gyro_mask(const Context* ctx, const GyroMaskArgs* args, ErrorText error);
+
+}  // namespace dropgemm::reference
