@@ -1,0 +1,78 @@
+// What compaction leaves out of D: zeros where D is dropped, act(addend + bias) where D is kept
+// but everything that would be summed is dropped.
+#include <algorithm>
+
+#include "cpu/product.h"
+
+namespace dropgemm::cpu {
+namespace {
+
+Position position(const Axis& axis, std::int64_t i) {
+  return axis.position != nullptr ? axis.position[i] : Position::kCompute;
+}
+
+// Columns [begin, end) of one row, in D and in aux_out.
+template <class T>
+void write_zeros(const Epilogue<T>& e, std::int64_t row, std::int64_t begin, std::int64_t end) {
+  for (const Plane<T>* out : {&e.d, &e.aux_out}) {
+    if (out->data == nullptr) continue;
+    T* at = out->data + row * out->row_stride + begin * out->col_stride;
+    if (out->col_stride == 1) {
+      std::fill_n(at, end - begin, T(0));
+    } else {
+      for (std::int64_t j = 0; j < end - begin; ++j) at[j * out->col_stride] = T(0);
+    }
+  }
+}
+
+// The epilogue over a sum of nothing, columns [begin, end) of one row.
+template <class T>
+void write_empty(const Product<T>& p, const Epilogue<T>& e, const T* zeros, std::int64_t row,
+                 std::int64_t begin, std::int64_t end) {
+  for (std::int64_t n = begin; n < end; n += p.kernels->nr) {
+    TileStore<T> tile{};
+    tile.acc = zeros;
+    tile.row_begin = row;
+    tile.col_begin = n;
+    tile.rows = 1;
+    tile.cols = static_cast<std::int32_t>(std::min<std::int64_t>(p.kernels->nr, end - n));
+    tile.is_final = true;
+    p.kernels->store(e, tile);
+  }
+}
+
+}  // namespace
+
+template <class T>
+void fill_left_out(const Product<T>& p, const Epilogue<T>& e, T* zeros) {
+  const Axis &m_axis = p.axes.m, &n_axis = p.axes.n;
+  std::fill_n(zeros, p.kernels->nr, T(0));
+  const bool fill_dropped = p.args->out_fill == OutFill::kZero;
+  // Where the epilogue of nothing is 0, empty is as good as dropped.
+  const bool empty_is_zero = fill_dropped && e.bias == nullptr && e.addend.data == nullptr &&
+                             e.grad_aux.data == nullptr;
+#pragma omp for schedule(static) nowait
+  for (std::int64_t m = 0; m < m_axis.extent; ++m) {
+    const Position row = position(m_axis, m);
+    if (row == Position::kDropped || (row == Position::kEmpty && empty_is_zero)) {
+      if (fill_dropped) write_zeros(e, m, 0, n_axis.extent);
+      continue;
+    }
+    const std::int64_t runs = n_axis.runs != nullptr ? n_axis.num_runs : 1;
+    for (std::int64_t r = 0; r < runs; ++r) {
+      const std::int64_t begin = n_axis.runs != nullptr ? n_axis.runs[r] : 0;
+      const std::int64_t end = n_axis.runs != nullptr ? n_axis.runs[r + 1] : n_axis.extent;
+      const Position here = std::max(row, position(n_axis, begin));
+      if (here == Position::kEmpty && !empty_is_zero) {
+        write_empty(p, e, zeros, m, begin, end);
+      } else if (here != Position::kCompute && fill_dropped) {
+        write_zeros(e, m, begin, end);
+      }
+    }
+  }
+}
+
+template void fill_left_out<float>(const Product<float>&, const Epilogue<float>&, float*);
+template void fill_left_out<double>(const Product<double>&, const Epilogue<double>&, double*);
+
+}  // namespace dropgemm::cpu

@@ -1,0 +1,367 @@
+// The packed GEMM of the cpu backend, after BLIS (Van Zee and van de Geijn, 2015): A is packed
+// once for all threads, each thread packs a strip of B that stays in its cache, and a microkernel
+// multiplies panels. Masks come in at three places only: the axes are compacted before packing,
+// each output unit walks its own list of depth segments, or single elements are zeroed after
+// packing and while storing.
+#include "cpu/gemm.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "cpu/product.h"
+#include "cpu/threads.h"
+#include "cpu/workspace.h"
+
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
+namespace dropgemm::cpu {
+namespace {
+
+// Below this many multiply-adds a second thread costs more than it brings.
+constexpr double kSerialWork = 2e6;
+
+int this_thread() {
+#if defined(_OPENMP)
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
+}
+
+// ---- packing ----------------------------------------------------------------------------------
+
+// Masks of single elements: zero what is dropped in freshly packed panels.
+template <class T>
+void select_packed(const AxisMask& mask, std::int64_t lanes, std::int64_t lane_begin,
+                   std::int64_t count, std::int64_t k0, std::int64_t k1,
+                   void (*select)(T*, const std::uint32_t*, std::int32_t), T* out,
+                   std::int64_t panel_stride) {
+  for (std::int64_t i = 0; i < count; i += lanes) {
+    T* panel = out + i / lanes * panel_stride;
+    for (std::int64_t k = k0; k < k1; k += 32) {
+      const int depth = static_cast<int>(std::min<std::int64_t>(32, k1 - k));
+      std::uint32_t words[32] = {};
+      for (std::int64_t l = 0; l < std::min(lanes, count - i); ++l) {
+        words[l] = mask.kept_word(lane_begin + i + l, k, depth);
+      }
+      select(panel + (k - k0) * lanes, words, depth);
+    }
+  }
+}
+
+template <class T>
+bool selects(const Product<T>& p, const TileMaskView* mask) {
+  return p.plan.path == GemmPath::kSelect && mask != nullptr && !p.args->dropped_are_zero;
+}
+
+// Panels [first, last) of A, one unit's, over the whole packed depth.
+template <class T>
+void pack_a(const Product<T>& p, std::int64_t block_first, std::int64_t first, std::int64_t last,
+            typename Product<T>::Scratch& scratch) {
+  const GemmArgs& args = *p.args;
+  const std::int64_t mr = p.kernels->mr;
+  std::int32_t segments = 0;
+  if (p.plan.path == GemmPath::kPruned) {
+    segments = p.units.a_segments(p.m.unit_of(first), scratch.words, scratch.segments);
+  } else if (p.k > 0) {
+    scratch.segments[0] = {0, static_cast<std::int32_t>(p.k)};
+    segments = 1;
+  }
+  PackArgs<T> x{};
+  x.source = static_cast<const T*>(args.a.data);
+  x.lane_stride = args.trans_a ? args.a.col_stride : args.a.row_stride;
+  x.depth_stride = args.trans_a ? args.a.row_stride : args.a.col_stride;
+  x.lane_index = p.axes.m.index;
+  x.lane_begin = p.m.begin(first);
+  x.count = p.m.width(first, last);
+  x.depth_index = p.axes.k.index;
+  x.segments = scratch.segments;
+  x.num_segments = segments;
+  x.panel_stride = p.k * mr;
+  x.out = p.packed_a + (first - block_first) * x.panel_stride;
+  p.kernels->pack_a(x);
+  if (selects(p, args.a_mask)) {
+    select_packed(a_axis_mask(args), mr, x.lane_begin, x.count, 0, p.k, p.kernels->select_a, x.out,
+                  x.panel_stride);
+  }
+}
+
+// Panels [first, last) of B, one unit's, over depth [k0, k1), to where the strip's panel
+// `strip_first` lies first.
+template <class T>
+void pack_b(const Product<T>& p, std::int64_t strip_first, std::int64_t first, std::int64_t last,
+            std::int64_t k0, std::int64_t k1, typename Product<T>::Scratch& scratch) {
+  const GemmArgs& args = *p.args;
+  const std::int64_t nr = p.kernels->nr;
+  std::int32_t segments = 0;
+  if (p.plan.path == GemmPath::kPruned) {
+    segments = p.units.b_segments(p.n.unit_of(first), k0, k1, scratch.words, scratch.segments);
+    for (std::int32_t s = 0; s < segments; ++s) {
+      scratch.segments[s].begin += static_cast<std::int32_t>(k0);
+    }
+  } else if (k1 > k0) {
+    scratch.segments[0] = {static_cast<std::int32_t>(k0), static_cast<std::int32_t>(k1 - k0)};
+    segments = 1;
+  }
+  PackArgs<T> x{};
+  x.source = static_cast<const T*>(args.b.data);
+  x.lane_stride = args.trans_b ? args.b.row_stride : args.b.col_stride;
+  x.depth_stride = args.trans_b ? args.b.col_stride : args.b.row_stride;
+  x.lane_index = p.axes.n.index;
+  x.lane_begin = p.n.begin(first);
+  x.count = p.n.width(first, last);
+  x.depth_index = p.axes.k.index;
+  x.segments = scratch.segments;
+  x.num_segments = segments;
+  x.depth_origin = k0;
+  x.panel_stride = p.k_block * nr;
+  x.out = scratch.packed_b + (first - strip_first) * x.panel_stride;
+  p.kernels->pack_b(x);
+  if (selects(p, args.b_mask)) {
+    select_packed(b_axis_mask(args), nr, x.lane_begin, x.count, k0, k1, p.kernels->select_b, x.out,
+                  x.panel_stride);
+  }
+}
+
+// ---- multiplication -----------------------------------------------------------------------------
+
+// A work item: panels [m_first, m_last) of the packed block of A against panels
+// [n_first, n_last) of B.
+struct Item {
+  std::int64_t m_first, m_last, n_first, n_last;
+};
+
+template <class T>
+void zero_tile(const GemmArgs& args, std::int64_t m, std::int64_t rows, std::int64_t n,
+               std::int64_t cols) {
+  if (args.out_fill == OutFill::kUndefined) return;
+  for (const MatrixView* out : {&args.d, &args.aux_out}) {
+    if (out->data == nullptr) continue;
+    for (std::int64_t i = m; i < m + rows; ++i) {
+      T* row = static_cast<T*>(out->data) + i * out->row_stride + n * out->col_stride;
+      if (out->col_stride == 1) {
+        std::fill_n(row, cols, T(0));
+      } else {
+        for (std::int64_t j = 0; j < cols; ++j) row[j * out->col_stride] = T(0);
+      }
+    }
+  }
+}
+
+// The lists of the strip's units for A's unit `mu`: counts[unit - first unit], segments behind
+// row 0 (which packing uses).
+template <class T>
+void list_strip(const Product<T>& p, std::int64_t mu, const Item& item, std::int64_t k0,
+                std::int64_t k1, typename Product<T>::Scratch& scratch) {
+  const std::int64_t first = p.n.unit_of(item.n_first), last = p.n.unit_of(item.n_last - 1);
+  for (std::int64_t nu = first; nu <= last; ++nu) {
+    Segment* out = scratch.segments + (nu - first + 1) * p.max_segments();
+    if (p.plan.path == GemmPath::kPruned) {
+      const bool kept = p.units.d.get(mu, nu);
+      scratch.counts[nu - first] = kept ? p.units.segments(mu, nu, k0, k1, out) : -1;
+    } else {
+      *out = {0, static_cast<std::int32_t>(k1 - k0)};
+      scratch.counts[nu - first] = k1 > k0 ? 1 : 0;
+    }
+  }
+}
+
+// One mr x nr tile over depth [k0, k1).
+template <class T>
+void multiply_tile(const Product<T>& p, const Epilogue<T>& epilogue, const T* a, const T* b,
+                   std::int64_t m_panel, std::int64_t n_panel, std::int32_t count,
+                   const Segment* segments, std::int64_t k0, std::int64_t k1, T* acc) {
+  TileStore<T> tile{};
+  tile.acc = acc;
+  tile.row_index = p.axes.m.index;
+  tile.col_index = p.axes.n.index;
+  tile.row_begin = p.m.begin(m_panel);
+  tile.col_begin = p.n.begin(n_panel);
+  tile.rows = static_cast<std::int32_t>(p.m.width(m_panel, m_panel + 1));
+  tile.cols = static_cast<std::int32_t>(p.n.width(n_panel, n_panel + 1));
+  tile.add_partial = k0 > 0;
+  tile.is_final = k1 == p.k;
+
+  if (p.args->d.col_stride == 1) {
+    const std::int64_t n = tile.col_index != nullptr ? tile.col_index[tile.col_begin]
+                                                     : tile.col_begin;
+    for (std::int32_t i = 0; i < tile.rows; ++i) {
+      const std::int64_t m = tile.row_index != nullptr ? tile.row_index[tile.row_begin + i]
+                                                       : tile.row_begin + i;
+      const T* d = static_cast<const T*>(p.args->d.data) + m * p.args->d.row_stride + n;
+      __builtin_prefetch(d, 1);
+      __builtin_prefetch(d + tile.cols - 1, 1);
+    }
+  }
+  p.kernels->multiply(segments, count, a, b, acc);
+
+  std::uint32_t keep[32];
+  if (p.plan.path == GemmPath::kSelect && p.args->d_mask != nullptr) {
+    const AxisMask mask = d_axis_mask(*p.args);
+    for (std::int32_t i = 0; i < tile.rows; ++i) {
+      keep[i] = mask.kept_word(tile.row_begin + i, tile.col_begin, tile.cols);
+    }
+    tile.keep = keep;
+  }
+  p.kernels->store(epilogue, tile);
+}
+
+template <class T>
+void run_item(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t block_first,
+              const Item& item, typename Product<T>::Scratch& scratch) {
+  const std::int64_t mr = p.kernels->mr, nr = p.kernels->nr;
+  const std::int64_t first_unit = p.n.unit_of(item.n_first);
+  for (std::int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += p.k_block) {
+    const std::int64_t k1 = std::min(p.k, k0 + p.k_block);
+    for (std::int64_t n = item.n_first; n < item.n_last;) {
+      const std::int64_t end = std::min(item.n_last, p.n.unit_end(n));
+      pack_b(p, item.n_first, n, end, k0, k1, scratch);
+      n = end;
+    }
+    std::int64_t listed = -1;
+    for (std::int64_t m = item.m_first; m < item.m_last; ++m) {
+      const std::int64_t mu = p.m.unit_of(m);
+      if (mu != listed) list_strip(p, mu, item, k0, k1, scratch);
+      listed = mu;
+      const T* a = p.packed_a + ((m - block_first) * p.k + k0) * mr;
+      for (std::int64_t n = item.n_first; n < item.n_last; ++n) {
+        const std::int64_t unit = p.n.unit_of(n) - first_unit;
+        const std::int32_t count = scratch.counts[unit];
+        if (count < 0) {
+          if (k1 == p.k) {
+            zero_tile<T>(*p.args, p.m.begin(m), p.m.width(m, m + 1), p.n.begin(n),
+                         p.n.width(n, n + 1));
+          }
+          continue;
+        }
+        multiply_tile(p, epilogue, a, scratch.packed_b + (n - item.n_first) * p.k_block * nr, m, n,
+                      count, scratch.segments + (unit + 1) * p.max_segments(), k0, k1,
+                      scratch.acc);
+      }
+    }
+    if (p.k == 0) break;
+  }
+}
+
+// ---- the whole product ------------------------------------------------------------------------
+
+template <class T>
+Plane<T> plane(const MatrixView& m) {
+  return {static_cast<T*>(m.data), m.row_stride, m.col_stride};
+}
+template <class T>
+Plane<const T> plane(const ConstMatrixView& m) {
+  return {static_cast<const T*>(m.data), m.row_stride, m.col_stride};
+}
+
+template <class T>
+Epilogue<T> make_epilogue(const GemmArgs& args) {
+  Epilogue<T> e{};
+  e.d = plane<T>(args.d);
+  e.aux_out = plane<T>(args.aux_out);
+  e.addend = plane<T>(args.addend);
+  e.grad_aux = plane<T>(args.grad_aux);
+  e.bias = static_cast<const T*>(args.bias);
+  e.bias_stride = args.bias_stride;
+  e.scale = static_cast<T>(args.scale * (args.scale_device != nullptr ? *args.scale_device : 1.0F));
+  e.out_scale = static_cast<T>(
+      args.out_scale * (args.out_scale_device != nullptr ? *args.out_scale_device : 1.0F));
+  e.activation = static_cast<std::int32_t>(args.activation);
+  e.grad_activation = static_cast<std::int32_t>(args.grad_activation);
+  return e;
+}
+
+// What every thread of the team runs. Work is dealt dynamically, but each element of D is
+// computed by one thread in one order: the bits do not depend on the number of threads.
+template <class T>
+void run_team(const Product<T>& p, const Epilogue<T>& epilogue) {
+  typename Product<T>::Scratch scratch = p.scratch_of(this_thread());
+  if (p.args->a_sum != nullptr) sum_rows_of_a<T>(*p.args);
+  if (p.axes.any_left_out) fill_left_out(p, epilogue, scratch.acc);
+
+  constexpr std::int64_t kPanelsAtOnce = 16;
+  for (std::int64_t first = 0; first < p.m.count(); first += p.m_block) {
+    const std::int64_t last = std::min(p.m.count(), first + p.m_block);
+    const std::int64_t groups = (last - first + kPanelsAtOnce - 1) / kPanelsAtOnce;
+#pragma omp for schedule(dynamic, 1)
+    for (std::int64_t g = 0; g < groups; ++g) {
+      const std::int64_t end = std::min(last, first + (g + 1) * kPanelsAtOnce);
+      for (std::int64_t m = first + g * kPanelsAtOnce; m < end;) {
+        const std::int64_t unit_end = std::min(end, p.m.unit_end(m));
+        pack_a(p, first, m, unit_end, scratch);
+        m = unit_end;
+      }
+    }
+    const std::int64_t strips = (p.n.count() + p.n_block - 1) / p.n_block;
+    const std::int64_t wanted = p.threads > 1 ? 2 * p.threads : 1;
+    const std::int64_t slabs =
+        std::min(last - first, std::max<std::int64_t>(1, (wanted + strips - 1) / strips));
+#pragma omp for schedule(dynamic, 1)
+    for (std::int64_t i = 0; i < strips * slabs; ++i) {
+      const std::int64_t slab = i % slabs, n = i / slabs * p.n_block;
+      const Item item = {first + (last - first) * slab / slabs,
+                         first + (last - first) * (slab + 1) / slabs, n,
+                         std::min(p.n.count(), n + p.n_block)};
+      run_item(p, epilogue, first, item, scratch);
+    }
+  }
+}
+
+int threads_for(const Context& ctx, const GemmArgs& args) {
+  const GemmShape s = gemm_shape(args);
+  const double work = static_cast<double>(s.m) * static_cast<double>(s.n) *
+                      static_cast<double>(s.k) * make_plan(args).work;
+  return work < kSerialWork ? 1 : thread_count(ctx.num_threads);
+}
+
+template <class T>
+std::size_t workspace_of(const Context& ctx, const GemmArgs& args) {
+  Arena arena(nullptr);
+  make_product<T>(args, threads_for(ctx, args), arena);
+  return arena.bytes();
+}
+
+template <class T>
+StatusCode run(const Context& ctx, const GemmArgs& args) {
+  void* memory = ctx.workspace;
+  const std::size_t needed = workspace_of<T>(ctx, args);
+  if (memory == nullptr || ctx.workspace_bytes < needed) memory = thread_workspace(needed);
+  if (memory == nullptr) return StatusCode::kBackendError;
+  Arena arena(memory);
+  Product<T> p = make_product<T>(args, threads_for(ctx, args), arena);
+  read_masks(p);
+  const Epilogue<T> epilogue = make_epilogue<T>(args);
+  if (p.threads == 1) {
+    run_team(p, epilogue);
+  } else {
+#pragma omp parallel num_threads(p.threads)
+    run_team(p, epilogue);
+  }
+  return StatusCode::kOk;
+}
+
+}  // namespace
+
+std::int32_t gemm_plan(const Context* /*ctx*/, const GemmArgs* args, GemmPlan* plan) {
+  *plan = make_plan(*args);
+  return 0;
+}
+
+std::int32_t gemm_workspace_bytes(const Context* ctx, const GemmArgs* args, std::size_t* bytes) {
+  *bytes = args->a.dtype == DType::kFloat64 ? workspace_of<double>(*ctx, *args)
+                                            : workspace_of<float>(*ctx, *args);
+  return 0;
+}
+
+std::int32_t gemm(const Context* ctx, const GemmArgs* args, ErrorText error) {
+  const StatusCode code = args->a.dtype == DType::kFloat64 ? run<double>(*ctx, *args)
+                                                           : run<float>(*ctx, *args);
+  if (code != StatusCode::kOk) {
+    std::snprintf(error.text, error.capacity, "gemm: expected room for the workspace, got none");
+  }
+  return static_cast<std::int32_t>(code);
+}
+
+}  // namespace dropgemm::cpu

@@ -1,0 +1,102 @@
+// Run-time choice of the instruction set. Which ones were compiled in is the build's knowledge
+// (DROPGEMM_HAVE_*), which ones run here is the processor's.
+#include "cpu/isa.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+
+namespace dropgemm::cpu {
+
+#if defined(DROPGEMM_HAVE_AVX512)
+extern const Isa kIsa_avx512;
+#endif
+#if defined(DROPGEMM_HAVE_AVX2)
+extern const Isa kIsa_avx2;
+#endif
+#if defined(DROPGEMM_HAVE_NEON)
+extern const Isa kIsa_neon;
+#endif
+extern const Isa kIsa_generic;
+
+namespace {
+
+#if defined(DROPGEMM_HAVE_AVX512)
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+         __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
+         __builtin_cpu_supports("fma") != 0;
+}
+#endif
+#if defined(DROPGEMM_HAVE_AVX2)
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
+}
+#endif
+
+// Those that run here, widest first.
+std::vector<const Isa*> runnable() {
+  std::vector<const Isa*> found;
+#if defined(DROPGEMM_HAVE_AVX512)
+  if (has_avx512()) found.push_back(&kIsa_avx512);
+#endif
+#if defined(DROPGEMM_HAVE_AVX2)
+  if (has_avx2()) found.push_back(&kIsa_avx2);
+#endif
+#if defined(DROPGEMM_HAVE_NEON)
+  found.push_back(&kIsa_neon);
+#endif
+  found.push_back(&kIsa_generic);
+  return found;
+}
+
+const Isa* find(const char* name) {
+  for (const Isa* candidate : runnable()) {
+    if (std::strcmp(candidate->name, name) == 0) return candidate;
+  }
+  return nullptr;
+}
+
+const Isa* first_choice() {
+  const char* wanted = std::getenv("DROPGEMM_CPU_ISA");
+  const Isa* forced = wanted != nullptr ? find(wanted) : nullptr;
+  return forced != nullptr ? forced : runnable().front();
+}
+
+std::atomic<const Isa*>& in_use() {
+  static std::atomic<const Isa*> chosen{first_choice()};
+  return chosen;
+}
+
+}  // namespace
+
+const Isa& isa() { return *in_use().load(std::memory_order_relaxed); }
+const char* isa_name() { return isa().name; }
+
+std::vector<std::string> isa_names() {
+  std::vector<std::string> names;
+  for (const Isa* candidate : runnable()) names.emplace_back(candidate->name);
+  return names;
+}
+
+Status use_isa(const std::string& name) {
+  const Isa* found = find(name.c_str());
+  if (found == nullptr) {
+    std::string known;
+    for (const std::string& each : isa_names()) known += (known.empty() ? "" : ", ") + each;
+    return Status::invalid("isa", "one of " + known, "\"" + name + "\"");
+  }
+  in_use().store(found, std::memory_order_relaxed);
+  return {};
+}
+
+template <>
+const KernelTable<float>& kernels<float>() {
+  return isa().f32;
+}
+template <>
+const KernelTable<double>& kernels<double>() {
+  return isa().f64;
+}
+
+}  // namespace dropgemm::cpu

@@ -1,0 +1,27 @@
+// The instruction set in use: the best that was compiled in and that this processor has.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cpu/kernel.h"
+#include "dropgemm/status.h"
+
+namespace dropgemm::cpu {
+
+// Chosen once: DROPGEMM_CPU_ISA names one (ignored where it is unknown or cannot run here, which
+// isa_name() shows), else the widest.
+[[nodiscard]] const Isa& isa();
+[[nodiscard]] const char* isa_name();
+
+// The instruction sets that can run here, widest first.
+[[nodiscard]] std::vector<std::string> isa_names();
+
+// Makes `name` the one in use for later calls; for tests and benchmarks.
+// Errors: kInvalidArgument for a name that isa_names() does not list.
+[[nodiscard]] Status use_isa(const std::string& name);
+
+template <class T>
+[[nodiscard]] const KernelTable<T>& kernels();
+
+}  // namespace dropgemm::cpu

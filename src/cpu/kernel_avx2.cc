@@ -1,0 +1,9 @@
+// AVX2 + FMA kernels: 6x16 float32, 6x8 float64.
+#include "cpu/kernel_impl.h"
+
+namespace dropgemm::cpu {
+
+extern const Isa kIsa_avx2;
+const Isa kIsa_avx2 = {"avx2", Kernel<float, 32, 6, 2>::table(), Kernel<double, 32, 6, 2>::table()};
+
+}  // namespace dropgemm::cpu

@@ -1,0 +1,9 @@
+// Plain C++ kernels for any processor: 4x8 float32, 4x4 float64.
+#include "cpu/kernel_impl.h"
+
+namespace dropgemm::cpu {
+
+extern const Isa kIsa_generic;
+const Isa kIsa_generic = {"generic", Kernel<float, 16, 4, 2>::table(), Kernel<double, 16, 4, 2>::table()};
+
+}  // namespace dropgemm::cpu

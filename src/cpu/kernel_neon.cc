@@ -1,0 +1,9 @@
+// AArch64 NEON kernels: 8x8 float32, 8x4 float64.
+#include "cpu/kernel_impl.h"
+
+namespace dropgemm::cpu {
+
+extern const Isa kIsa_neon;
+const Isa kIsa_neon = {"neon", Kernel<float, 16, 8, 2>::table(), Kernel<double, 16, 8, 2>::table()};
+
+}  // namespace dropgemm::cpu

@@ -1,0 +1,173 @@
+// Compaction indices and depth segments, from mask bits.
+#include "cpu/lists.h"
+
+#include <algorithm>
+
+namespace dropgemm::cpu {
+namespace {
+
+// A mask that is one tile along one of its axes keeps or drops whole positions of the other.
+// Clears keep[i] where the mask drops position i of the axis that it varies along.
+bool varies_along_first(const AxisMask& mask, std::int64_t second_extent) {
+  return mask.second_tile() >= second_extent;
+}
+
+void layout_axis(std::int64_t extent, bool masked, Arena& arena, Axis* axis) {
+  axis->extent = extent;
+  axis->size = extent;
+  if (!masked) return;
+  axis->index = arena.take<std::int32_t>(extent);
+  axis->position = arena.take<Position>(extent);
+  axis->runs = arena.take<std::int32_t>(extent + 1);
+}
+
+// Lowers the positions of the axes that `mask` varies along to `where`.
+void apply(const AxisMask& mask, Axis& first, Axis& second, Position where) {
+  if (mask.mask == nullptr) return;
+  if (varies_along_first(mask, second.extent)) {
+    for (std::int64_t i = 0; i < first.extent; ++i) {
+      if (!mask.kept(i, 0)) first.position[i] = std::max(first.position[i], where);
+    }
+  } else {
+    for (std::int64_t j = 0; j < second.extent; ++j) {
+      if (!mask.kept(0, j)) second.position[j] = std::max(second.position[j], where);
+    }
+  }
+}
+
+void gather(Axis& axis) {
+  if (axis.index == nullptr) return;
+  axis.size = 0;
+  axis.num_runs = 0;
+  for (std::int64_t i = 0; i < axis.extent; ++i) {
+    if (i == 0 || axis.position[i] != axis.position[i - 1]) {
+      axis.runs[axis.num_runs++] = static_cast<std::int32_t>(i);
+    }
+    if (axis.position[i] == Position::kCompute) {
+      axis.index[axis.size++] = static_cast<std::int32_t>(i);
+    }
+  }
+  axis.runs[axis.num_runs] = static_cast<std::int32_t>(axis.extent);
+  if (axis.size == axis.extent) axis.index = nullptr;  // nothing moves
+}
+
+void layout_bits(std::int64_t rows, std::int64_t cols, bool masked, Arena& arena, UnitBits* bits) {
+  bits->rows = rows;
+  bits->cols = cols;
+  if (masked) bits->words = arena.take<std::uint64_t>(rows * bits->row_words());
+}
+
+void fill_bits(const AxisMask& mask, std::int64_t unit_first, std::int64_t unit_second,
+               UnitBits* bits) {
+  if (mask.mask == nullptr) return;
+  std::fill_n(bits->words, bits->rows * bits->row_words(), std::uint64_t{0});
+  for (std::int64_t i = 0; i < bits->rows; ++i) {
+    std::uint64_t* row = bits->words + i * bits->row_words();
+    for (std::int64_t j = 0; j < bits->cols; ++j) {
+      const auto bit = static_cast<std::uint64_t>(mask.kept(i * unit_first, j * unit_second));
+      row[j / 64] |= bit << (j % 64);
+    }
+  }
+}
+
+std::int64_t units_of(std::int64_t extent, std::int64_t unit) {
+  return unit == 0 ? 0 : (extent + unit - 1) / unit;
+}
+
+}  // namespace
+
+void layout_axes(const GemmArgs& args, const GemmPlan& plan, Arena& arena, CompactAxes* axes) {
+  const GemmShape s = gemm_shape(args);
+  const bool compact = plan.path == GemmPath::kCompact;
+  layout_axis(s.m, compact && (args.a_mask != nullptr || args.d_mask != nullptr), arena, &axes->m);
+  layout_axis(s.n, compact && (args.b_mask != nullptr || args.d_mask != nullptr), arena, &axes->n);
+  layout_axis(s.k, compact && (args.a_mask != nullptr || args.b_mask != nullptr), arena, &axes->k);
+}
+
+void compact_axes(const GemmArgs& args, const GemmPlan& plan, CompactAxes* axes) {
+  if (plan.path != GemmPath::kCompact) return;
+  for (Axis* axis : {&axes->m, &axes->n, &axes->k}) {
+    if (axis->position != nullptr) {
+      std::fill_n(axis->position, axis->extent, Position::kCompute);
+    }
+  }
+  apply(a_axis_mask(args), axes->m, axes->k, Position::kEmpty);
+  apply(b_axis_mask(args), axes->n, axes->k, Position::kEmpty);
+  apply(d_axis_mask(args), axes->m, axes->n, Position::kDropped);
+  for (Axis* axis : {&axes->m, &axes->n, &axes->k}) gather(*axis);
+  axes->any_left_out = axes->m.size < axes->m.extent || axes->n.size < axes->n.extent;
+}
+
+void layout_units(const GemmArgs& args, const GemmPlan& plan, Arena& arena, PrunedUnits* units) {
+  if (plan.path != GemmPath::kPruned) return;
+  const GemmShape s = gemm_shape(args);
+  const std::int64_t m = units_of(s.m, plan.unit_m), n = units_of(s.n, plan.unit_n);
+  const std::int64_t k = units_of(s.k, plan.unit_k);
+  layout_bits(m, k, args.a_mask != nullptr, arena, &units->a);
+  layout_bits(n, k, args.b_mask != nullptr, arena, &units->b);
+  layout_bits(m, n, args.d_mask != nullptr, arena, &units->d);
+  units->unit_k = plan.unit_k;
+  units->extent_k = s.k;
+}
+
+void fill_units(const GemmArgs& args, const GemmPlan& plan, PrunedUnits* units) {
+  if (plan.path != GemmPath::kPruned) return;
+  fill_bits(a_axis_mask(args), plan.unit_m, plan.unit_k, &units->a);
+  fill_bits(b_axis_mask(args), plan.unit_n, plan.unit_k, &units->b);
+  fill_bits(d_axis_mask(args), plan.unit_m, plan.unit_n, &units->d);
+}
+
+std::int32_t PrunedUnits::to_segments(const std::uint64_t* x, const std::uint64_t* y,
+                                      std::int64_t k0, std::int64_t k1, Segment* out) const {
+  std::int32_t count = 0;
+  std::int64_t end_of_last = -1;
+  for (std::int64_t w = 0; w < a.row_words(); ++w) {
+    std::uint64_t word = ~std::uint64_t{0};
+    if (x != nullptr) word &= x[w];
+    if (y != nullptr) word &= y[w];
+    const std::int64_t left = a.cols - w * 64;
+    if (left < 64) word &= (std::uint64_t{1} << left) - 1;
+    for (; word != 0; word &= word - 1) {
+      const std::int64_t unit = w * 64 + __builtin_ctzll(word);
+      const std::int64_t begin = std::max(unit * unit_k, k0);
+      const std::int64_t end = std::min({(unit + 1) * unit_k, extent_k, k1});
+      if (begin >= end) continue;
+      if (begin == end_of_last) {
+        out[count - 1].length += static_cast<std::int32_t>(end - begin);
+      } else {
+        out[count++] = {static_cast<std::int32_t>(begin - k0),
+                        static_cast<std::int32_t>(end - begin)};
+      }
+      end_of_last = end;
+    }
+  }
+  return count;
+}
+
+std::int32_t PrunedUnits::segments(std::int64_t mu, std::int64_t nu, std::int64_t k0,
+                                   std::int64_t k1, Segment* out) const {
+  return to_segments(a.row(mu), b.row(nu), k0, k1, out);
+}
+
+std::int32_t PrunedUnits::a_segments(std::int64_t mu, std::uint64_t* scratch, Segment* out) const {
+  if (b.words == nullptr) return to_segments(a.row(mu), nullptr, 0, extent_k, out);
+  std::fill_n(scratch, scratch_words(), std::uint64_t{0});
+  for (std::int64_t nu = 0; nu < b.rows; ++nu) {
+    if (!d.get(mu, nu)) continue;
+    for (std::int64_t w = 0; w < scratch_words(); ++w) scratch[w] |= b.row(nu)[w];
+  }
+  return to_segments(a.row(mu), scratch, 0, extent_k, out);
+}
+
+std::int32_t PrunedUnits::b_segments(std::int64_t nu, std::int64_t k0, std::int64_t k1,
+                                     std::uint64_t* scratch, Segment* out) const {
+  if (a.words == nullptr) return to_segments(nullptr, b.row(nu), k0, k1, out);
+  std::fill_n(scratch, scratch_words(), std::uint64_t{0});
+  for (std::int64_t mu = 0; mu < a.rows; ++mu) {
+    if (!d.get(mu, nu)) continue;
+    for (std::int64_t w = 0; w < scratch_words(); ++w) scratch[w] |= a.row(mu)[w];
+  }
+  return to_segments(scratch, b.row(nu), k0, k1, out);
+}
+
+}  // namespace dropgemm::cpu

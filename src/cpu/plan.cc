@@ -1,0 +1,94 @@
+// Admission: shapes, tiles and keep_hints in, a path out.
+#include "cpu/plan.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace dropgemm::cpu {
+namespace {
+
+constexpr std::int64_t kGranuleM = 8;
+constexpr std::int64_t kGranuleN = 32;
+constexpr std::int64_t kGranuleK = 8;
+
+// What the masks that touch a dimension share; its extent where none does, or where every mask
+// has one tile for the whole of it.
+class Unit {
+ public:
+  explicit Unit(std::int64_t extent) : extent_(extent) {}
+  void touch(std::int64_t tile) {
+    if (tile < extent_) gcd_ = std::gcd(gcd_, tile);
+  }
+  [[nodiscard]] std::int64_t size() const { return gcd_ == 0 ? extent_ : gcd_; }
+  [[nodiscard]] bool fits(std::int64_t granule) const { return gcd_ % granule == 0; }
+
+ private:
+  std::int64_t extent_;
+  std::int64_t gcd_ = 0;
+};
+
+bool is_vector(const AxisMask& m, std::int64_t first_extent, std::int64_t second_extent) {
+  return m.mask == nullptr || m.first_tile() >= first_extent || m.second_tile() >= second_extent;
+}
+
+double keep_hint(const TileMaskView* mask) { return mask != nullptr ? mask->keep_hint : 1.0; }
+
+// Single-element tiles whose bits lie along the second axis: two words, shifted together.
+std::uint32_t bits_along_row(const TileMaskView& mask, std::int64_t row, std::int64_t col,
+                             int count) {
+  const std::int64_t words = mask_row_words(mask.cols, 1);
+  const std::uint32_t* line = mask.bits + row / mask.tile_rows * words;
+  const std::int64_t word = col / 32;
+  const int shift = static_cast<int>(col % 32);
+  std::uint64_t both = line[word];
+  if (word + 1 < words) both |= std::uint64_t{line[word + 1]} << 32;
+  const std::uint64_t all = (std::uint64_t{1} << count) - 1;
+  return static_cast<std::uint32_t>(both >> shift & all);
+}
+
+}  // namespace
+
+std::uint32_t AxisMask::kept_word(std::int64_t i, std::int64_t j, int count) const {
+  if (mask == nullptr) return static_cast<std::uint32_t>((std::uint64_t{1} << count) - 1);
+  if (!swapped && !mask->transposed && mask->tile_cols == 1) {
+    return bits_along_row(*mask, i, j, count);
+  }
+  std::uint32_t word = 0;
+  for (int b = 0; b < count; ++b) word |= static_cast<std::uint32_t>(kept(i, j + b)) << b;
+  return word;
+}
+
+AxisMask a_axis_mask(const GemmArgs& args) { return {args.a_mask, args.trans_a}; }
+AxisMask b_axis_mask(const GemmArgs& args) { return {args.b_mask, !args.trans_b}; }
+AxisMask d_axis_mask(const GemmArgs& args) { return {args.d_mask, false}; }
+
+GemmPlan make_plan(const GemmArgs& args) {
+  const GemmShape s = gemm_shape(args);
+  const AxisMask a = a_axis_mask(args), b = b_axis_mask(args), d = d_axis_mask(args);
+  Unit m(s.m), n(s.n), k(s.k);
+  if (a.mask != nullptr) m.touch(a.first_tile()), k.touch(a.second_tile());
+  if (b.mask != nullptr) n.touch(b.first_tile()), k.touch(b.second_tile());
+  if (d.mask != nullptr) m.touch(d.first_tile()), n.touch(d.second_tile());
+
+  GemmPlan plan;
+  plan.unit_m = m.size();
+  plan.unit_n = n.size();
+  plan.unit_k = k.size();
+  plan.work = keep_hint(args.a_mask) * keep_hint(args.b_mask) * keep_hint(args.d_mask);
+  if (s.m == 0 || s.n == 0 || s.k == 0) {
+    plan.path = GemmPath::kNone;
+    plan.work = 0.0;
+  } else if (a.mask == nullptr && b.mask == nullptr && d.mask == nullptr) {
+    plan.path = GemmPath::kDense;
+  } else if (is_vector(a, s.m, s.k) && is_vector(b, s.n, s.k) && is_vector(d, s.m, s.n)) {
+    plan.path = GemmPath::kCompact;
+  } else if (m.fits(kGranuleM) && n.fits(kGranuleN) && k.fits(kGranuleK)) {
+    plan.path = GemmPath::kPruned;
+  } else {
+    plan.path = GemmPath::kSelect;
+    plan.work = 1.0;
+  }
+  return plan;
+}
+
+}  // namespace dropgemm::cpu

@@ -1,0 +1,105 @@
+// Sizes and layout of one product in the workspace.
+#include "cpu/product.h"
+
+#include <algorithm>
+
+#include "cpu/isa.h"
+
+namespace dropgemm::cpu {
+namespace {
+
+// Cache budgets in bytes: a thread's packed B stays in its L2 with a panel of A beside it, and
+// the packed A that all threads share stays in L3.
+constexpr std::int64_t kPackedB = 448 << 10;
+constexpr std::int64_t kPackedA = 16 << 20;
+constexpr std::int64_t kDepthBytes = 16 << 10;  // of one lane: 4096 float32
+constexpr std::int64_t kMaxPanelsB = 8;
+constexpr std::int64_t kItemsPerThread = 6;
+
+std::int64_t whole(std::int64_t x) { return std::max<std::int64_t>(x, 1); }
+
+template <class T>
+typename Product<T>::Scratch lay_out_scratch(const Product<T>& p, std::int64_t n_block,
+                                             std::int64_t k_block, Arena& arena) {
+  typename Product<T>::Scratch s;
+  const std::int64_t nr = p.kernels->nr, mr = p.kernels->mr;
+  s.packed_b = arena.take<T>(n_block * k_block * nr);
+  s.acc = arena.take<T>(mr * nr);
+  s.segments = arena.take<Segment>((n_block + 1) * p.max_segments());
+  s.counts = arena.take<std::int32_t>(n_block);
+  s.words = arena.take<std::uint64_t>(p.units.scratch_words() + 1);
+  return s;
+}
+
+// Blocks for a product of this many packed rows, columns and depth.
+template <class T>
+void choose_blocks(Product<T>& p) {
+  const std::int64_t bytes = sizeof(T), nr = p.kernels->nr, mr = p.kernels->mr;
+  p.k_block = std::min(p.k, kDepthBytes / bytes);
+  const std::int64_t fits = kPackedB / (whole(p.k_block) * nr * bytes);
+  p.n_block = std::clamp<std::int64_t>(fits, 1, kMaxPanelsB);
+  const std::int64_t rows = kPackedA / (whole(p.k) * mr * bytes);
+  p.m_block = std::min(whole(p.m.count()), whole(rows));
+}
+
+}  // namespace
+
+template <class T>
+typename Product<T>::Scratch Product<T>::scratch_of(int thread) const {
+  Arena arena(scratch_base + static_cast<std::size_t>(thread) * scratch_bytes);
+  return lay_out_scratch(*this, n_block, k_block, arena);
+}
+
+template <class T>
+Product<T> make_product(const GemmArgs& args, int threads, Arena& arena) {
+  Product<T> p;
+  p.args = &args;
+  p.kernels = &kernels<T>();
+  p.plan = make_plan(args);
+  p.threads = threads;
+  layout_axes(args, p.plan, arena, &p.axes);
+  layout_units(args, p.plan, arena, &p.units);
+
+  const GemmShape s = gemm_shape(args);
+  const bool pruned = p.plan.path == GemmPath::kPruned;
+  p.m = {s.m, whole(pruned ? p.plan.unit_m : s.m), p.kernels->mr};
+  p.n = {s.n, whole(pruned ? p.plan.unit_n : s.n), p.kernels->nr};
+  p.k = s.k;
+  choose_blocks(p);
+  p.packed_a = arena.take<T>(p.m_block * p.k * p.kernels->mr);
+  // Fewer columns of B at a time take less room, and less depth may take more columns.
+  Arena measure(nullptr);
+  lay_out_scratch(p, kMaxPanelsB, 0, measure);
+  const std::int64_t most = kPackedB + p.k_block * p.kernels->nr * std::int64_t{sizeof(T)};
+  p.scratch_bytes = measure.bytes() + static_cast<std::size_t>(most);
+  p.scratch_bytes = (p.scratch_bytes + 4095) / 4096 * 4096;
+  p.scratch_base = arena.take<std::byte>(static_cast<std::int64_t>(p.scratch_bytes) * threads);
+  return p;
+}
+
+template <class T>
+void read_masks(Product<T>& p) {
+  compact_axes(*p.args, p.plan, &p.axes);
+  fill_units(*p.args, p.plan, &p.units);
+  if (p.plan.path == GemmPath::kCompact) {
+    p.m = {p.axes.m.size, whole(p.axes.m.size), p.kernels->mr};
+    p.n = {p.axes.n.size, whole(p.axes.n.size), p.kernels->nr};
+    const std::int64_t room = p.m_block * p.k;  // of packed A, in panels x depth
+    p.k = p.axes.k.size;
+    choose_blocks(p);
+    p.m_block = std::min(whole(p.m.count()), whole(room / whole(p.k)));
+  }
+  // Enough items that threads finish together.
+  const std::int64_t items = kItemsPerThread * p.threads;
+  const std::int64_t even = (p.n.count() + items - 1) / items;
+  if (p.threads > 1) p.n_block = std::clamp<std::int64_t>(even, 1, p.n_block);
+}
+
+template struct Product<float>;
+template struct Product<double>;
+template Product<float> make_product<float>(const GemmArgs&, int, Arena&);
+template Product<double> make_product<double>(const GemmArgs&, int, Arena&);
+template void read_masks<float>(Product<float>&);
+template void read_masks<double>(Product<double>&);
+
+}  // namespace dropgemm::cpu

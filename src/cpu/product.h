@@ -1,0 +1,98 @@
+// One product on its way through the cpu engine: its plan, its sizes, and the arrays it lays out
+// in the workspace. product.cc lays out, gemm.cc runs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cpu/kernel.h"
+#include "cpu/lists.h"
+#include "cpu/plan.h"
+#include "cpu/workspace.h"
+#include "dropgemm/gemm.h"
+
+namespace dropgemm::cpu {
+
+// An axis cut into units that share masks, and units cut into panels of `lanes` positions. A
+// panel never crosses a unit; the last one of a unit may be ragged.
+struct Panels {
+  std::int64_t size = 0;  // packed positions
+  std::int64_t unit = 1;  // positions of a unit
+  std::int64_t lanes = 1;
+
+  [[nodiscard]] std::int64_t per_unit() const { return (unit + lanes - 1) / lanes; }
+  [[nodiscard]] std::int64_t units() const { return (size + unit - 1) / unit; }
+  [[nodiscard]] std::int64_t count() const {
+    return size / unit * per_unit() + (size % unit + lanes - 1) / lanes;
+  }
+  [[nodiscard]] std::int64_t unit_of(std::int64_t panel) const { return panel / per_unit(); }
+  [[nodiscard]] std::int64_t begin(std::int64_t panel) const {
+    return unit_of(panel) * unit + panel % per_unit() * lanes;
+  }
+  // Positions of panels [first, last), all of one unit.
+  [[nodiscard]] std::int64_t width(std::int64_t first, std::int64_t last) const {
+    std::int64_t end = unit_of(first) * unit + ((last - 1) % per_unit() + 1) * lanes;
+    const std::int64_t unit_end = (unit_of(first) + 1) * unit;
+    if (end > unit_end) end = unit_end;
+    if (end > size) end = size;
+    return end - begin(first);
+  }
+  // The panel after the last one of this panel's unit.
+  [[nodiscard]] std::int64_t unit_end(std::int64_t panel) const {
+    const std::int64_t end = (unit_of(panel) + 1) * per_unit();
+    return end < count() ? end : count();
+  }
+};
+
+template <class T>
+struct Product {
+  const GemmArgs* args = nullptr;
+  const KernelTable<T>* kernels = nullptr;
+  GemmPlan plan;
+  int threads = 1;
+
+  CompactAxes axes;   // kCompact
+  PrunedUnits units;  // kPruned
+  Panels m, n;
+  std::int64_t k = 0;  // packed depth
+
+  // Blocking: rows of A packed at a time (in panels), columns of B per work item (in panels),
+  // depth per pass.
+  std::int64_t m_block = 0, n_block = 0, k_block = 0;
+
+  T* packed_a = nullptr;  // [m_block][k][mr]
+
+  // Scratch of one thread.
+  struct Scratch {
+    T* packed_b = nullptr;         // [n_block][k_block][nr]
+    T* acc = nullptr;              // [mr][nr]
+    Segment* segments = nullptr;   // [n_block + 1][max_segments]
+    std::int32_t* counts = nullptr;
+    std::uint64_t* words = nullptr;
+  };
+  std::byte* scratch_base = nullptr;
+  std::size_t scratch_bytes = 0;
+  [[nodiscard]] Scratch scratch_of(int thread) const;
+  [[nodiscard]] std::int64_t max_segments() const {
+    return plan.path == GemmPath::kPruned ? units.max_segments() : 1;
+  }
+};
+
+// Plans the product, and lays its arrays out in `arena`, sized for keep = 1.
+template <class T>
+Product<T> make_product(const GemmArgs& args, int threads, Arena& arena);
+
+// Reads the mask bits: compaction, unit bits; then cuts what is left into panels and blocks.
+template <class T>
+void read_masks(Product<T>& product);
+
+// Writes what compaction leaves out of D: 0 where dropped, act(bias) where only A or B are.
+// Called by every thread of a team.
+template <class T>
+void fill_left_out(const Product<T>& product, const Epilogue<T>& epilogue, T* zeros);
+
+// args.a_sum. Called by every thread of a team.
+template <class T>
+void sum_rows_of_a(const GemmArgs& args);
+
+}  // namespace dropgemm::cpu

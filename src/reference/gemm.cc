@@ -1,0 +1,150 @@
+// The definition of gemm(): naive loops, sums in float64, every mask looked up per element.
+// Slow on purpose; every other backend is tested against it.
+#include <cmath>
+#include <cstring>
+
+#include "reference/reference.h"
+
+namespace dropgemm::reference {
+namespace {
+
+constexpr double kSqrtHalf = 0.70710678118654752440;
+constexpr double kSqrtTwoOverPi = 0.79788456080286535588;
+constexpr double kInvSqrtTwoPi = 0.39894228040143267794;
+constexpr double kGeluCubic = 0.044715;
+
+double activate(Activation activation, double z) {
+  switch (activation) {
+    case Activation::kNone: return z;
+    case Activation::kRelu: return z < 0 ? 0.0 : z;  // NaN stays NaN, as torch has it
+    case Activation::kGeluErf: return 0.5 * z * (1 + std::erf(z * kSqrtHalf));
+    case Activation::kGeluTanh:
+      return 0.5 * z * (1 + std::tanh(kSqrtTwoOverPi * (z + kGeluCubic * z * z * z)));
+  }
+  return z;
+}
+
+// act'(z) * g. ReLU's derivative selects: a NaN in g does not pass where z <= 0.
+double multiply_by_gradient(Activation activation, double z, double g) {
+  switch (activation) {
+    case Activation::kNone: return g;
+    case Activation::kRelu: return z <= 0 ? 0.0 : g;
+    case Activation::kGeluErf:
+      return g * (0.5 * (1 + std::erf(z * kSqrtHalf)) +
+                  z * kInvSqrtTwoPi * std::exp(-0.5 * z * z));
+    case Activation::kGeluTanh: {
+      const double inner = kSqrtTwoOverPi * (z + kGeluCubic * z * z * z);
+      const double t = std::tanh(inner);
+      const double slope = kSqrtTwoOverPi * (1 + 3 * kGeluCubic * z * z);
+      return g * (0.5 * (1 + t) + 0.5 * z * (1 - t * t) * slope);
+    }
+  }
+  return g;
+}
+
+template <class T>
+double load(const ConstMatrixView& m, std::int64_t i, std::int64_t j) {
+  return static_cast<double>(static_cast<const T*>(m.data)[i * m.row_stride + j * m.col_stride]);
+}
+template <class T>
+void store(const MatrixView& m, std::int64_t i, std::int64_t j, double value) {
+  static_cast<T*>(m.data)[i * m.row_stride + j * m.col_stride] = static_cast<T>(value);
+}
+
+// An operand after transposition: element (i, j) and whether its tile is kept.
+template <class T>
+class Operand {
+ public:
+  Operand(const ConstMatrixView& view, bool trans, const TileMaskView* mask)
+      : view_(view), trans_(trans), mask_(mask) {}
+  [[nodiscard]] double value(std::int64_t i, std::int64_t j) const {
+    return trans_ ? load<T>(view_, j, i) : load<T>(view_, i, j);
+  }
+  [[nodiscard]] bool kept(std::int64_t i, std::int64_t j) const {
+    if (mask_ == nullptr) return true;
+    return trans_ ? element_kept(*mask_, j, i) : element_kept(*mask_, i, j);
+  }
+
+ private:
+  ConstMatrixView view_;
+  bool trans_;
+  const TileMaskView* mask_;
+};
+
+template <class T>
+void run(const GemmArgs& args) {
+  const auto [m_size, n_size, k_size] = gemm_shape(args);
+  const Operand<T> a(args.a, args.trans_a, args.a_mask);
+  const Operand<T> b(args.b, args.trans_b, args.b_mask);
+  const double scale = args.scale * (args.scale_device != nullptr ? *args.scale_device : 1.0);
+  const double out_scale =
+      args.out_scale * (args.out_scale_device != nullptr ? *args.out_scale_device : 1.0);
+
+  for (std::int64_t i = 0; i < m_size; ++i) {
+    for (std::int64_t j = 0; j < n_size; ++j) {
+      if (args.d_mask != nullptr && !element_kept(*args.d_mask, i, j)) {
+        if (args.out_fill == OutFill::kZero) {
+          store<T>(args.d, i, j, 0.0);
+          if (args.aux_out.data != nullptr) store<T>(args.aux_out, i, j, 0.0);
+        }
+        continue;
+      }
+      double sum = 0.0;
+      for (std::int64_t k = 0; k < k_size; ++k) {
+        if (a.kept(i, k) && b.kept(k, j)) sum += a.value(i, k) * b.value(k, j);
+      }
+      double z = scale * sum;
+      if (args.addend.present()) z += load<T>(args.addend, i, j);
+      if (args.bias != nullptr) {
+        z += static_cast<double>(static_cast<const T*>(args.bias)[j * args.bias_stride]);
+      }
+      if (args.aux_out.data != nullptr) store<T>(args.aux_out, i, j, z);
+      double value = out_scale * activate(args.activation, z);
+      if (args.grad_aux.present()) {
+        value = multiply_by_gradient(args.grad_activation, load<T>(args.grad_aux, i, j), value);
+      }
+      store<T>(args.d, i, j, value);
+    }
+  }
+  if (args.a_sum != nullptr) {
+    for (std::int64_t i = 0; i < m_size; ++i) {
+      double sum = 0.0;
+      for (std::int64_t k = 0; k < k_size; ++k) {
+        if (a.kept(i, k)) sum += a.value(i, k);
+      }
+      static_cast<T*>(args.a_sum)[i] = static_cast<T>(sum);
+    }
+  }
+}
+
+}  // namespace
+
+std::int32_t gemm_plan(const Context* /*ctx*/, const GemmArgs* args, GemmPlan* plan) {
+  const GemmShape shape = gemm_shape(*args);
+  const bool empty = shape.m == 0 || shape.n == 0 || shape.k == 0;
+  const bool masked =
+      args->a_mask != nullptr || args->b_mask != nullptr || args->d_mask != nullptr;
+  *plan = GemmPlan{};
+  plan->path = empty ? GemmPath::kNone : masked ? GemmPath::kSelect : GemmPath::kDense;
+  plan->unit_m = shape.m;
+  plan->unit_n = shape.n;
+  plan->unit_k = shape.k;
+  return 0;
+}
+
+std::int32_t gemm_workspace_bytes(const Context* /*ctx*/, const GemmArgs* /*args*/,
+                                  std::size_t* bytes) {
+  *bytes = 0;
+  return 0;
+}
+
+std::int32_t gemm(const Context* /*ctx*/, const GemmArgs* args, ErrorText /*error*/) {
+  if (args->a.dtype == DType::kFloat64) {
+    run<double>(*args);
+  } else {
+    run<float>(*args);
+  }
+  return 0;
+}
+
+}  // namespace dropgemm::reference

@@ -1,0 +1,283 @@
+// Every product of every backend and instruction set against the reference, poisoned.
+#include "dropgemm/gemm.h"
+
+#include <string>
+#include <vector>
+
+#include "cpu/isa.h"
+#include "gemm_case.h"
+
+namespace dropgemm::testing {
+namespace {
+
+struct Implementation {
+  std::string backend;
+  std::string isa;  // of the cpu backend
+};
+
+std::vector<Implementation> implementations() {
+  std::vector<Implementation> all = {{"reference", ""}};
+  for (const std::string& isa : cpu::isa_names()) all.push_back({"cpu", isa});
+  return all;
+}
+
+class GemmTest : public ::testing::TestWithParam<Implementation> {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(find_backend(GetParam().backend, &ctx_.backend).ok());
+    if (!GetParam().isa.empty()) {
+      ASSERT_TRUE(cpu::use_isa(GetParam().isa).ok());
+      ASSERT_EQ(GetParam().isa, cpu::isa_name());
+    }
+  }
+  void TearDown() override { ASSERT_TRUE(cpu::use_isa(cpu::isa_names().front()).ok()); }
+
+  void check(const GemmCase& c) {
+    check_against_reference<float>(ctx_, c);
+    check_against_reference<double>(ctx_, c);
+  }
+  Context ctx_;
+};
+
+INSTANTIATE_TEST_SUITE_P(All, GemmTest, ::testing::ValuesIn(implementations()),
+                         [](const auto& info) {
+                           return info.param.backend +
+                                  (info.param.isa.empty() ? "" : "_" + info.param.isa);
+                         });
+
+TEST_P(GemmTest, DenseShapes) {
+  std::uint64_t seed = 1;
+  for (std::int64_t m : {0, 1, 7, 8, 9, 33}) {
+    for (std::int64_t n : {0, 1, 10, 31, 32, 33, 65}) {
+      for (std::int64_t k : {0, 1, 15, 16, 17, 64}) {
+        GemmCase c;
+        c.m = m, c.n = n, c.k = k, c.seed = ++seed;
+        c.trans_a = (seed & 1) != 0, c.trans_b = (seed & 2) != 0;
+        c.layout = static_cast<Layout>(seed % 4);
+        c.bias = (seed & 4) != 0, c.a_sum = (seed & 8) != 0;
+        check(c);
+      }
+    }
+  }
+}
+
+TEST_P(GemmTest, DeepAndNarrow) {
+  GemmCase c;
+  c.m = 3, c.n = 5, c.k = 9001;  // more depth than one pass takes
+  check(c);
+  c.m = 9, c.n = 33, c.k = 5000, c.trans_a = c.trans_b = true, c.bias = true;
+  c.activation = Activation::kRelu, c.aux_out = true;
+  check(c);
+  c = {};
+  c.m = 301, c.n = 10, c.k = 70;
+  check(c);
+}
+
+TEST_P(GemmTest, Transposes) {
+  for (int variant = 0; variant < 16; ++variant) {
+    GemmCase c;
+    c.m = 45, c.n = 71, c.k = 52, c.seed = 100 + variant;
+    c.trans_a = (variant & 1) != 0, c.trans_b = (variant & 2) != 0;
+    c.layout = static_cast<Layout>(variant / 4);
+    c.a_tile = c.trans_a ? TileSize{8, 16} : TileSize{16, 8};
+    c.b_tile = c.trans_b ? TileSize{32, 8} : TileSize{8, 32};
+    c.d_tile = {16, 32};
+    check(c);
+    c.transposed_masks = true;
+    check(c);
+  }
+}
+
+// The three products of a layer under block-wise masks, at every keep rate.
+TEST_P(GemmTest, LayerProducts) {
+  const std::int64_t batch = 300, in = 100, out = 140;
+  for (double keep : {0.0, 0.3, 0.5, 1.0}) {
+    for (std::int64_t rows : {64, 128, 300}) {
+      GemmCase forward;
+      forward.m = batch, forward.n = out, forward.k = in, forward.trans_b = true;
+      forward.a_tile = {rows, 32}, forward.d_tile = {rows, 32};
+      forward.keep = keep, forward.bias = true, forward.scale = 2.0;
+      forward.activation = Activation::kRelu, forward.aux_out = true;
+      check(forward);
+      forward.b_tile = {32, 32};
+      check(forward);
+
+      GemmCase input_gradient;
+      input_gradient.m = batch, input_gradient.n = in, input_gradient.k = out;
+      input_gradient.a_tile = {rows, 32}, input_gradient.d_tile = {rows, 32};
+      input_gradient.keep = keep, input_gradient.grad = Activation::kRelu;
+      check(input_gradient);
+
+      GemmCase weight_gradient;
+      weight_gradient.m = out, weight_gradient.n = in, weight_gradient.k = batch;
+      weight_gradient.trans_a = true, weight_gradient.keep = keep, weight_gradient.a_sum = true;
+      weight_gradient.a_tile = {rows, 32}, weight_gradient.b_tile = {rows, 32};
+      check(weight_gradient);
+      weight_gradient.d_tile = {32, 32};
+      check(weight_gradient);
+    }
+  }
+}
+
+TEST_P(GemmTest, SingleElements) {
+  for (double keep : {0.0, 0.5, 1.0}) {
+    for (int which = 1; which < 8; ++which) {
+      GemmCase c;
+      c.m = 37, c.n = 75, c.k = 70, c.keep = keep, c.seed = 40 + which;
+      c.trans_a = (which & 1) != 0, c.trans_b = (which & 2) != 0;
+      if ((which & 1) != 0) c.a_tile = {1, 1};
+      if ((which & 2) != 0) c.b_tile = {1, 1};
+      if ((which & 4) != 0) c.d_tile = {1, 1};
+      c.bias = true, c.activation = Activation::kRelu, c.aux_out = true, c.a_sum = true;
+      check(c);
+      c.transposed_masks = true;
+      check(c);
+    }
+  }
+}
+
+TEST_P(GemmTest, OnePatternForTheBatch) {
+  for (std::int64_t width : {1, 3, 32}) {
+    for (double keep : {0.0, 0.4, 1.0}) {
+      GemmCase c;
+      c.m = 50, c.n = 90, c.k = 80, c.keep = keep, c.trans_b = true, c.bias = true;
+      c.a_tile = {50, width}, c.d_tile = {64, width}, c.seed = 9 + width;
+      check(c);
+      c.addend = true, c.grad = Activation::kGeluErf;
+      check(c);
+      GemmCase w;
+      w.m = 90, w.n = 80, w.k = 50, w.keep = keep, w.trans_a = true, w.a_sum = true;
+      w.a_tile = {50, width}, w.b_tile = {50, width};
+      check(w);
+      w.d_tile = {90, width};
+      w.layout = Layout::kColMajor;
+      check(w);
+    }
+  }
+}
+
+TEST_P(GemmTest, Epilogues) {
+  for (auto act : {Activation::kNone, Activation::kRelu, Activation::kGeluErf,
+                   Activation::kGeluTanh}) {
+    for (auto layout : {Layout::kRowMajor, Layout::kPadded, Layout::kSpread}) {
+      GemmCase c;
+      c.m = 40, c.n = 70, c.k = 33, c.layout = layout, c.activation = act, c.aux_out = true;
+      c.bias = true, c.addend = true, c.scale = -1.5, c.out_scale = 0.25;
+      c.d_tile = {8, 32};
+      check(c);
+      c.grad = act;
+      check(c);
+    }
+  }
+}
+
+// Tiles of any size, related or not, on any operand.
+TEST_P(GemmTest, AnyTiles) {
+  std::mt19937_64 random(7);
+  const std::int64_t sizes[] = {1, 2, 5, 8, 16, 24, 32, 40, 64, 128};
+  auto pick = [&](std::int64_t limit) {
+    return static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(limit));
+  };
+  auto tile = [&]() -> TileSize {
+    if (pick(3) == 0) return {};
+    return {sizes[pick(10)], sizes[pick(10)]};
+  };
+  for (int i = 0; i < 150; ++i) {
+    GemmCase c;
+    c.m = pick(150), c.n = pick(150), c.k = pick(150), c.seed = 1000 + i;
+    c.trans_a = pick(2) != 0, c.trans_b = pick(2) != 0, c.transposed_masks = pick(2) != 0;
+    c.a_tile = tile(), c.b_tile = tile(), c.d_tile = tile();
+    c.layout = static_cast<Layout>(pick(4));
+    c.keep = std::vector<double>{0.0, 0.1, 0.5, 0.9, 1.0}[static_cast<std::size_t>(pick(5))];
+    c.bias = pick(2) != 0, c.addend = pick(4) == 0, c.aux_out = pick(4) == 0;
+    c.a_sum = pick(2) != 0;
+    c.activation = static_cast<Activation>(pick(4));
+    c.grad = static_cast<Activation>(pick(4));
+    check(c);
+  }
+}
+
+TEST_P(GemmTest, BitsDoNotDependOnThreads) {
+  for (std::int64_t rows : {128, 512}) {
+    Array<float> a(512, 256, Layout::kRowMajor), b(320, 256, Layout::kRowMajor);
+    std::mt19937_64 random(3);
+    std::uniform_real_distribution<float> uniform(-1, 1);
+    auto draw = [&](auto, auto) { return uniform(random); };
+    a.fill(draw), b.fill(draw);
+    const Mask ma(512, 256, {rows, 32}, 0.5, false, random);
+    const Mask md(512, 320, {rows, 32}, 0.5, false, random);
+    std::vector<Array<float>> results;
+    for (std::int32_t threads : {1, 2, 3}) {
+      results.emplace_back(512, 320, Layout::kRowMajor);
+      GemmArgs args;
+      args.a = a.view(), args.b = b.view(), args.d = results.back().view();
+      args.trans_b = true, args.a_mask = ma.view(), args.d_mask = md.view();
+      ctx_.num_threads = threads;
+      ASSERT_TRUE(gemm(ctx_, args).ok());
+    }
+    for (std::size_t r = 1; r < results.size(); ++r) {
+      results[r].fill([&](auto i, auto j) {
+        EXPECT_EQ(results[r].at(i, j), results[0].at(i, j)) << i << ", " << j;
+        return results[r].at(i, j);
+      });
+    }
+  }
+}
+
+TEST_P(GemmTest, UsesTheCallersWorkspace) {
+  Array<float> a(64, 64, Layout::kRowMajor), b(64, 64, Layout::kRowMajor);
+  Array<float> d(64, 64, Layout::kRowMajor);
+  a.fill([](auto i, auto j) { return i == j ? 1 : 0; });
+  b.fill([](auto i, auto j) { return i * 64 + j; });
+  GemmArgs args;
+  args.a = a.view(), args.b = b.view(), args.d = d.view();
+  std::size_t bytes = 0;
+  ASSERT_TRUE(gemm_workspace_bytes(ctx_, args, &bytes).ok());
+  std::vector<char> memory(bytes + 64 + 16, 0x5A);
+  void* aligned = memory.data();
+  std::size_t space = bytes + 64;
+  ctx_.workspace = std::align(64, bytes, aligned, space);
+  ctx_.workspace_bytes = bytes;
+  ASSERT_TRUE(gemm(ctx_, args).ok());
+  for (int guard = 0; guard < 16; ++guard) {
+    EXPECT_EQ(static_cast<char*>(ctx_.workspace)[bytes + static_cast<std::size_t>(guard)], 0x5A);
+  }
+  EXPECT_EQ(d.at(3, 5), 3 * 64 + 5);
+}
+
+// A vouched-for mask changes nothing where the operands do hold zeros.
+TEST_P(GemmTest, DroppedAreZero) {
+  std::mt19937_64 random(5);
+  Array<float> a(40, 48, Layout::kRowMajor), b(48, 33, Layout::kRowMajor);
+  const Mask mask(40, 48, {1, 1}, 0.5, false, random);
+  a.fill([&](auto i, auto j) {
+    return element_kept(*mask.view(), i, j) ? static_cast<float>((i * 7 + j) % 5) : 0.0F;
+  });
+  b.fill([](auto i, auto j) { return static_cast<float>((i + 3 * j) % 7); });
+  Array<float> x(40, 33, Layout::kRowMajor), y(40, 33, Layout::kRowMajor);
+  GemmArgs args;
+  args.a = a.view(), args.b = b.view(), args.d = x.view(), args.a_mask = mask.view();
+  ASSERT_TRUE(gemm(ctx_, args).ok());
+  args.d = y.view(), args.dropped_are_zero = true;
+  ASSERT_TRUE(gemm(ctx_, args).ok());
+  x.fill([&](auto i, auto j) {
+    EXPECT_EQ(x.at(i, j), y.at(i, j));
+    return x.at(i, j);
+  });
+}
+
+// Scales that live where the operands do.
+TEST_P(GemmTest, DeviceScales) {
+  const float scale = 3.0F, out_scale = 0.5F;
+  Array<float> a(2, 2, Layout::kRowMajor), b(2, 2, Layout::kRowMajor), d(2, 2, Layout::kRowMajor);
+  a.fill([](auto, auto) { return 1; });
+  b.fill([](auto, auto) { return 2; });
+  GemmArgs args;
+  args.a = a.view(), args.b = b.view(), args.d = d.view();
+  args.scale_device = &scale, args.out_scale_device = &out_scale, args.scale = 2.0;
+  ASSERT_TRUE(gemm(ctx_, args).ok());
+  EXPECT_EQ(d.at(1, 1), 4.0F * 2.0F * 3.0F * 0.5F);
+}
+
+}  // namespace
+}  // namespace dropgemm::testing
