@@ -1,0 +1,13 @@
+// The parts of the extension module, one a source file.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace dropgemm::python {
+
+void bind_gemm(nanobind::module_& module);
+void bind_mask(nanobind::module_& module);
+void bind_schedule(nanobind::module_& module);
+void bind_backend(nanobind::module_& module);
+
+}  // namespace dropgemm::python

@@ -1,0 +1,31 @@
+"""dropgemm: dropout that makes the GEMM smaller.
+
+Arrays are NumPy arrays or PyTorch CPU tensors; results come in the caller's framework. PyTorch
+layers, and the conversion of models, are in dropgemm.torch.
+"""
+
+from importlib.metadata import version as _version
+from pathlib import Path as _Path
+
+from dropgemm.backends import backends, use_backend
+from dropgemm.masks import bernoulli_mask
+from dropgemm.matmul import matmul
+from dropgemm.schedule import GyroSchedule
+from dropgemm.tile_mask import TileMask
+
+__version__ = _version("dropgemm")
+__all__ = [
+    "GyroSchedule",
+    "TileMask",
+    "__version__",
+    "backends",
+    "bernoulli_mask",
+    "cmake_dir",
+    "matmul",
+    "use_backend",
+]
+
+
+def cmake_dir() -> str:
+    """Where find_package(dropgemm) finds this installation: pass it as dropgemm_DIR."""
+    return str(_Path(__file__).resolve().parent / "lib" / "cmake" / "dropgemm")

@@ -1,0 +1,74 @@
+"""bernoulli_mask: conventional dropout's independent bits, as a pure function of the seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dropgemm import _core
+from dropgemm.arrays import Array, Framework, framework_of, to_integer, to_pair, to_rate
+from dropgemm.tile_mask import TileMask, bits_shape
+
+SEED_END = 1 << 64
+SITE_END = 1 << 32
+STEP_END = 1 << 32
+CALL_END = 1 << 28
+INT_END = 1 << 31
+
+
+def bernoulli_mask(
+    rows: int,
+    cols: int,
+    p: float,
+    *,
+    seed: int,
+    site: int,
+    step: int | Array = 0,
+    call: int = 0,
+    tile: tuple[int, int] = (1, 1),
+    like: Array | None = None,
+) -> TileMask:
+    """A mask of [rows, cols] whose tiles are dropped independently with probability p.
+
+    The bits depend on (seed, site, step, call) and the tile alone (include/dropgemm/philox.h).
+    step: an int, or an integer array of no dimension, which is read where it lies and clamped at
+    0. like: an array that names the framework of the bits; without it step does, or NumPy.
+
+    Raises ValueError for p outside [0, 1], sizes, site, step or call out of range.
+    """
+    rows = to_integer("rows", rows, 0, 1 << 62)
+    cols = to_integer("cols", cols, 0, 1 << 62)
+    tile = to_pair("tile", tile, 1)
+    rate = to_rate("p", p)
+    seed = to_integer("seed", seed, 0, SEED_END)
+    site = to_integer("site", site, 0, SITE_END)
+    call = to_integer("call", call, 0, CALL_END)
+    framework, step = to_step(step, like)
+    if framework == "torch":
+        from dropgemm.torch import functional
+
+        return functional.bernoulli_mask(rows, cols, rate, seed, site, step, call, tile)
+    bits = np.empty(bits_shape((rows, cols), tile), np.uint32)
+    _core.bernoulli_mask(bits, rows, cols, *tile, rate, seed, site, step, call)
+    return TileMask.trusted(bits, framework, (rows, cols), tile, 1.0 - rate)
+
+
+def to_step(step: object, like: object) -> tuple[Framework, Any]:
+    """The framework that a mask is asked for, and the step as an int or as its own int64 array."""
+    framework: Framework | None = None if like is None else framework_of("like", like)
+    if not hasattr(step, "shape") or isinstance(step, np.integer):
+        return framework or "numpy", to_integer("step", step, 0, STEP_END)
+    own = framework_of("step", step)
+    if framework is not None and framework != own:
+        raise TypeError(f"step: expected an array of the framework of like ({framework}), got {own}")
+    array: Any = step
+    if tuple(array.shape) != ():
+        raise ValueError(f"step: expected an array of no dimension, got shape {tuple(array.shape)}")
+    if own == "torch":
+        from dropgemm.torch.functional import to_step_tensor
+
+        return own, to_step_tensor(array)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"step: expected an integer array, got {array.dtype}")
+    return own, array.astype(np.int64, copy=False)
