@@ -281,6 +281,8 @@ void run_team(const Product<T>& p, const Epilogue<T>& epilogue) {
   if (p.args->a_sum != nullptr) sum_rows_of_a<T>(*p.args);
   if (p.axes.any_left_out) fill_left_out(p, epilogue, scratch.acc);
 
+  if (p.n.count() == 0) return;
+
   constexpr std::int64_t kPanelsAtOnce = 16;
   for (std::int64_t first = 0; first < p.m.count(); first += p.m_block) {
     const std::int64_t last = std::min(p.m.count(), first + p.m_block);

@@ -40,6 +40,12 @@ void draw_words_generic(const DrawStream& stream, std::uint32_t block, std::int6
 }
 
 #if defined(__x86_64__)
+// GCC halves its vectors unless told otherwise; clang refuses the whole list over that word.
+#if defined(__clang__)
+#define DROPGEMM_TARGET_AVX512 "avx512f,avx512bw,avx512vl,avx512dq"
+#else
+#define DROPGEMM_TARGET_AVX512 "avx512f,avx512bw,avx512vl,avx512dq,prefer-vector-width=512"
+#endif
 [[gnu::target("avx2")]] void threshold_words_avx2(const DrawStream& stream, std::uint32_t block,
                                                   std::int64_t words, std::uint32_t threshold,
                                                   std::uint32_t* bits) {
@@ -49,12 +55,12 @@ void draw_words_generic(const DrawStream& stream, std::uint32_t block, std::int6
                                              std::int64_t words, std::uint32_t* draws) {
   draw_words_body(stream, block, words, draws);
 }
-[[gnu::target("avx512f,avx512bw,avx512vl,avx512dq,prefer-vector-width=512")]] void
+[[gnu::target(DROPGEMM_TARGET_AVX512)]] void
 threshold_words_avx512(const DrawStream& stream, std::uint32_t block, std::int64_t words,
                        std::uint32_t threshold, std::uint32_t* bits) {
   threshold_words_body(stream, block, words, threshold, bits);
 }
-[[gnu::target("avx512f,avx512bw,avx512vl,avx512dq,prefer-vector-width=512")]] void
+[[gnu::target(DROPGEMM_TARGET_AVX512)]] void
 draw_words_avx512(const DrawStream& stream, std::uint32_t block, std::int64_t words,
                   std::uint32_t* draws) {
   draw_words_body(stream, block, words, draws);

@@ -40,9 +40,9 @@ class GemmTest : public ::testing::TestWithParam<Implementation> {
 };
 
 INSTANTIATE_TEST_SUITE_P(All, GemmTest, ::testing::ValuesIn(implementations()),
-                         [](const auto& info) {
-                           return info.param.backend +
-                                  (info.param.isa.empty() ? "" : "_" + info.param.isa);
+                         [](const auto& each) {
+                           return each.param.backend +
+                                  (each.param.isa.empty() ? "" : "_" + each.param.isa);
                          });
 
 TEST_P(GemmTest, DenseShapes) {
