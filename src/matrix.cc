@@ -53,8 +53,10 @@ struct Rows {
   std::int64_t rows, cols, pitch;
 };
 Rows as_rows(const ConstMatrixView& m) {
-  if (m.col_stride == 1 || m.cols == 1) return {true, m.rows, m.cols, m.row_stride};
-  if (m.row_stride == 1 || m.rows == 1) return {true, m.cols, m.rows, m.col_stride};
+  if (m.cols > 1 && m.col_stride == 1) return {true, m.rows, m.cols, m.row_stride};
+  if (m.rows > 1 && m.row_stride == 1) return {true, m.cols, m.rows, m.col_stride};
+  if (m.cols == 1) return {true, m.rows, 1, m.row_stride};
+  if (m.rows == 1) return {true, m.cols, 1, m.col_stride};
   return {false, 0, 0, 0};
 }
 
