@@ -1,0 +1,117 @@
+# `make` lists the targets. Everything is made in .venv/ and build/; nothing needs root.
+PYTHON ?= python3
+JOBS ?= 2
+DEMO_ARGS ?=
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+STAMPS := $(VENV)/stamps
+BIN := $(CURDIR)/$(VENV)/bin
+DATASET := $(VENV)/debian/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
+
+# [build-system] requires of pyproject.toml, with the cmake and ninja it would fetch by itself.
+BUILD_REQUIREMENTS := "scikit-build-core>=1.0" "nanobind>=3.0" "cmake>=3.25" "ninja>=1.11"
+PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS)
+INSTALL_PACKAGE = $(PIP_INSTALL) --no-build-isolation -Cbuild-dir=build/python
+
+PACKAGE_SOURCES := CMakeLists.txt pyproject.toml LICENSE $(wildcard README.md) \
+  $(shell find src include python -type f -not -path '*/__pycache__/*' 2>/dev/null)
+CXX_FILES = $(shell git ls-files --cached --others --exclude-standard '*.h' '*.cc')
+
+# The tools of .venv come first, so that cmake, ninja and pytest are the pinned ones.
+export PATH := $(BIN):$(PATH)
+export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
+ifneq ($(shell command -v ccache 2>/dev/null),)
+export CMAKE_CXX_COMPILER_LAUNCHER ?= ccache
+endif
+
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-cpp test-python lint format bench clean
+
+help:
+	@echo "make setup    .venv/ with dropgemm and what its tests need (torch included)"
+	@echo "make demo     trains on Fashion-MNIST with and without dropgemm; DEMO_ARGS=... is passed on"
+	@echo "make test     C++ tests (ctest), then Python tests (pytest; PYTEST_ARGS=...)"
+	@echo "make lint     clang-format, clang-tidy, ruff, mypy; changes nothing"
+	@echo "make format   clang-format and ruff, in place"
+	@echo "make bench    builds the benchmarks of bench/ into build/cpp/bench"
+	@echo "make clean    removes build/ (.venv/ stays)"
+	@echo
+	@echo "JOBS=$(JOBS) compilers at once, PYTHON=$(PYTHON), PIP_ARGS='$(PIP_ARGS)'"
+
+# --- The environment and the package ---------------------------------------------------------------
+
+$(STAMPS)/venv:
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "make: no $(PYTHON): install Python 3.10 or newer, or say PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "make: expected Python 3.10 or newer, got `$(PYTHON) --version`: say PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "make: $(PYTHON) has no venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/build: $(STAMPS)/venv Makefile
+	@command -v $${CXX:-c++} >/dev/null || \
+	  { echo "make: no C++ compiler (Debian: apt-get install g++), or say CXX=..." >&2; exit 1; }
+	$(PIP_INSTALL) $(BUILD_REQUIREMENTS) || \
+	  { echo "make: pip could not install the build tools: is there a network?" >&2; exit 1; }
+	@touch $@
+
+# pyproject.toml pins torch: any other version may come with gigabytes of CUDA.
+$(STAMPS)/install: $(STAMPS)/build $(PACKAGE_SOURCES)
+	$(INSTALL_PACKAGE) ".[test,demo]" || \
+	  { echo "make: pip could not install dropgemm (a build error stands above; otherwise: is there a network?)" >&2; exit 1; }
+	@touch $@
+
+setup: $(STAMPS)/install
+
+# --- Use -------------------------------------------------------------------------------------------
+
+$(DATASET):
+	third_party/debian.sh dataset-fashion-mnist
+
+demo: setup $(DATASET)
+	$(BIN)/dropgemm demo $(DEMO_ARGS)
+
+# --- Tests -----------------------------------------------------------------------------------------
+
+# A system without apt may still have GoogleTest: cmake says so if it has not.
+$(STAMPS)/gtest: $(STAMPS)/venv
+	third_party/debian.sh libgtest-dev || echo "make: going on with the system's GoogleTest" >&2
+	@touch $@
+
+build/cpp/build.ninja: $(STAMPS)/build $(STAMPS)/gtest
+	cmake -S . -B build/cpp -G Ninja -DCMAKE_BUILD_TYPE=Release -DDROPGEMM_WERROR=ON
+
+test-cpp: build/cpp/build.ninja
+	cmake --build build/cpp
+	ctest --test-dir build/cpp --output-on-failure
+
+test-python: setup
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test: test-cpp test-python
+
+bench: build/cpp/build.ninja
+	third_party/debian.sh libbenchmark-dev libbenchmark1debian
+	cmake -S . -B build/cpp -DDROPGEMM_BUILD_BENCH=ON
+	cmake --build build/cpp
+
+# --- Style -----------------------------------------------------------------------------------------
+
+$(STAMPS)/lint: $(STAMPS)/install pyproject.toml
+	$(INSTALL_PACKAGE) ".[lint]"
+	@touch $@
+
+lint: $(STAMPS)/lint build/cpp/build.ninja
+	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+
+format: $(STAMPS)/lint
+	$(BIN)/clang-format -i $(CXX_FILES)
+	$(BIN)/ruff check --fix-only python tests
+	$(BIN)/ruff format python tests
+
+clean:
+	rm -rf build
