@@ -141,7 +141,8 @@ TEST(Matrix, OverlapOfSlicesIsExact) {
           for (const MatrixView& x : {slice(1, 2, 3, 2), slice(0, 0, 5, 3), slice(2, 0, 1, 6),
                                       slice(0, 5, 4, 1), slice(0, 0, 5, 6)}) {
             const bool expected = share_an_element(x, y);
-            ASSERT_EQ(may_overlap(x, y), expected) << row << " " << col << " " << rows << "x" << cols;
+            ASSERT_EQ(may_overlap(x, y), expected)
+                << row << " " << col << " " << rows << "x" << cols;
             ASSERT_EQ(may_overlap(y, x), expected);
             ASSERT_EQ(may_overlap(transposed(x), y), expected);
             ASSERT_EQ(may_overlap(transposed(x), transposed(y)), expected);
