@@ -79,6 +79,7 @@ struct Kernel {
     for (std::int32_t s = 0; s < count; ++s) {
       const T* pa = a + static_cast<std::int64_t>(segments[s].begin) * kMr;
       const T* pb = b + static_cast<std::int64_t>(segments[s].begin) * kNr;
+#pragma GCC unroll 4
       for (std::int32_t k = segments[s].length; k > 0; --k) {
         Vector bv[kNv];
 #pragma GCC unroll 8
