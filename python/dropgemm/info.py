@@ -1,0 +1,67 @@
+"""What `dropgemm info` prints: versions, backends, CPU, threads and OpenMP runtimes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import dropgemm
+from dropgemm import _core
+
+_ISA_FLAGS = ("avx2", "fma", "avx512f", "avx512bw", "avx512_bf16", "amx_tile", "asimd", "sve")
+_OPENMP = re.compile(r"/[^/\s]*(?:gomp|iomp5|libomp)[^/\s]*\.so[^/\s]*$")
+
+
+def info_lines() -> Iterator[str]:
+    """The report, line by line; imports PyTorch where it is installed."""
+    yield f"dropgemm     {dropgemm.__version__}"
+    yield f"python       {platform.python_version()}"
+    yield f"torch        {_torch_version()}"
+    current = _core.current_backend()
+    for name in dropgemm.backends():
+        mark = " (in use)" if name == current else ""
+        yield f"backend      {name}{mark}: {_core.describe_backend(name)}"
+    model, flags = cpu()
+    yield f"cpu          {model}"
+    yield f"cpu features {' '.join(flag for flag in _ISA_FLAGS if flag in flags) or 'none known'}"
+    yield f"cpu threads  {len(os.sched_getaffinity(0))} usable of {os.cpu_count()}"
+    for name in ("OMP_NUM_THREADS", "OMP_PROC_BIND", "DROPGEMM_BACKEND"):
+        if name in os.environ:
+            yield f"environment  {name}={os.environ[name]}"
+    runtimes = openmp_runtimes()
+    for path in runtimes:
+        yield f"openmp       {path}"
+    if len(runtimes) > 1:
+        yield "warning      several OpenMP runtimes in one process compete for the cores"
+
+
+def cpu() -> tuple[str, set[str]]:
+    """The processor's name and the feature flags that Linux knows of it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine(), set()
+    fields = dict(re.findall(r"^(\S[^\t:]*?)\s*:\s*(.*)$", text, re.MULTILINE))
+    flags = set(fields.get("flags", fields.get("Features", "")).split())
+    return fields.get("model name", platform.machine()), flags
+
+
+def openmp_runtimes() -> list[str]:
+    """The OpenMP runtime libraries that this process has loaded."""
+    try:
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8")
+    except OSError:
+        return []
+    paths = {line.split(maxsplit=5)[5] for line in maps.splitlines() if len(line.split()) > 5}
+    return sorted(path for path in paths if _OPENMP.search(path))
+
+
+def _torch_version() -> str:
+    try:
+        return str(importlib.import_module("torch").__version__)
+    except ImportError:
+        return "not installed"

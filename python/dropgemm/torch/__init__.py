@@ -1,0 +1,26 @@
+"""PyTorch layers that skip what dropout drops, and the conversion of models to them.
+
+    schedule = convert(model, optimizer, method="block", total_steps=epochs * len(loader))
+
+changes the nn.Linear and nn.Dropout of a model's nn.Sequential chains in place; Clock, Site, Linear
+and the dropout modules are the parts, for networks built by hand.
+"""
+
+from dropgemm.torch.clock import Clock
+from dropgemm.torch.convert import convert, revert
+from dropgemm.torch.dropout import BernoulliDropout, BlockDropout, GyroDropout
+from dropgemm.torch.linear import Linear
+from dropgemm.torch.schedule import Schedule
+from dropgemm.torch.site import Site
+
+__all__ = [
+    "BernoulliDropout",
+    "BlockDropout",
+    "Clock",
+    "GyroDropout",
+    "Linear",
+    "Schedule",
+    "Site",
+    "convert",
+    "revert",
+]

@@ -1,0 +1,76 @@
+"""The dropout modules, which own mask and scale: BlockDropout, GyroDropout, BernoulliDropout."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from dropgemm.torch.clock import Clock
+from dropgemm.torch.site import Method, Site
+
+
+class _SiteDropout(nn.Dropout):
+    """nn.Dropout whose mask is a site's, in place of independent draws of its own.
+
+    In training the result is input * mask * scale, dropped elements 0 whatever they held; where
+    the site is folded the next Linear does that and the input passes. Evaluation: identity.
+    """
+
+    method: Method
+    site: Site
+    clock: Clock
+    inplace = False
+
+    def __init__(self, site: Site) -> None:
+        nn.Module.__init__(self)
+        self.attach(site)
+
+    def attach(self, site: Site) -> None:
+        """Makes `site` this module's; its clock becomes a child, so that it follows .to()."""
+        if site.method != self.method:
+            raise ValueError(
+                f"site: expected method {self.method!r} for {type(self).__name__}, "
+                f"got {site.method!r}"
+            )
+        self.site = site
+        self.clock = site.clock
+        site.owner = self
+
+    @property
+    def p(self) -> float:  # type: ignore[override]
+        """The dropout rate, fixed with the site."""
+        return self.site.p
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape, the first dimension counting samples ([F] is one); the same shape."""
+        if self.site.folded or not self.site.active(self):
+            return input
+        return self.site.apply(input)
+
+    def extra_repr(self) -> str:
+        """The site, and who applies it."""
+        return f"{self.site}" + (", applied by the next Linear" if self.site.folded else "")
+
+
+class BlockDropout(_SiteDropout):
+    """Block-wise gyro dropout (Lee et al., 2022, 4.4): tiles of rows x neurons, exact draws."""
+
+    method: Method = "block"
+
+
+class GyroDropout(_SiteDropout):
+    """Gyro dropout (Lee et al., 2022, 4.1, 4.2): pre-selected subnets of single neurons."""
+
+    method: Method = "gyro"
+
+
+class BernoulliDropout(_SiteDropout):
+    """Conventional dropout: independent bits, keyed from PyTorch's generator at each forward."""
+
+    method: Method = "bernoulli"
+
+
+DROPOUTS: dict[Method, type[_SiteDropout]] = {
+    "block": BlockDropout,
+    "gyro": GyroDropout,
+    "bernoulli": BernoulliDropout,
+}

@@ -1,0 +1,179 @@
+"""Linear: nn.Linear that skips what the dropouts before and after it drop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F  # noqa: N812 (as PyTorch's users name it)
+
+from dropgemm import _core
+from dropgemm.tile_mask import TileMask
+from dropgemm.torch import operands
+from dropgemm.torch.autograd import Arguments
+from dropgemm.torch.functional import NO_MASK, mask_arguments
+from dropgemm.torch.site import Site, sample_rows
+from dropgemm.torch.tracing import needs_operator, refuse_forward_ad
+
+
+class _SkippingLinear(torch.autograd.Function):
+    """The three products of a layer, straight to the core: a sixth of an operator's call cost."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        in_mask: TileMask | None,
+        out_mask: TileMask | None,
+        scale: float,
+    ) -> Tensor:
+        rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
+        y = rows.new_empty((rows.shape[0], weight.shape[0]))
+        masks = _arguments(in_mask), _arguments(out_mask)
+        _core.matmul(
+            operands.matrix("input", rows), operands.matrix("weight", weight),
+            operands.matrix("output", y), masks[0], None, masks[1], False, True, scale, 1.0, None,
+            None, None, operands.vector("bias", bias),
+        )  # fmt: skip
+        ctx.save_for_backward(rows, weight)
+        ctx.scale, ctx.shape, ctx.in_mask, ctx.out_mask = scale, x.shape, in_mask, out_mask
+        return y.view(*x.shape[:-1], weight.shape[0])
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        dy = grad if grad.dim() == 2 else grad.reshape(-1, grad.shape[-1])
+        in_mask, out_mask = _arguments(ctx.in_mask), _arguments(ctx.out_mask)
+        dy_matrix = operands.matrix("output gradient", dy)
+        dx = dw = db = None
+        if ctx.needs_input_grad[0]:
+            dx = torch.empty_like(x)
+            _core.matmul(
+                dy_matrix, operands.matrix("weight", weight), operands.matrix("dx", dx), out_mask,
+                None, in_mask, False, False, ctx.scale,
+            )  # fmt: skip
+            dx = dx.view(ctx.shape)
+        if ctx.needs_input_grad[1]:
+            dw = torch.empty_like(weight)
+            if ctx.needs_input_grad[2]:
+                db = weight.new_empty(weight.shape[0])
+            _core.matmul(
+                dy_matrix, operands.matrix("input", x), operands.matrix("dw", dw), out_mask,
+                in_mask, None, True, False, ctx.scale, a_sum=operands.vector("db", db),
+            )  # fmt: skip
+        elif ctx.needs_input_grad[2]:
+            db = mask_arguments(ctx.out_mask).select(dy).sum(0)
+        return dx, dw, db, None, None, None
+
+
+def _arguments(mask: TileMask | None) -> tuple[Any, ...] | None:
+    return None if mask is None else mask.arguments()
+
+
+class Linear(nn.Linear):
+    """nn.Linear whose three products skip dropped inputs (in_site) and outputs (out_site).
+
+    With input mask Mi and output mask Mo: y = (scale (x . Mi) W^T + b) . Mo. Where a site is
+    folded its dropout's scale is applied here; otherwise the site's own module has scaled and
+    masked x, and this layer only leaves out what is zero. A site without a dropout module drops
+    while this layer trains. Without an active site this is nn.Linear to the last bit.
+
+    Training takes float32 and float64 on the CPU: TypeError says which tensor is not, ValueError
+    which dimension does not fit. Gyro Dropout (Lee et al., 2022) 4.3 prunes one side of the first
+    two products; here both sides of all three are.
+    """
+
+    in_site: Site | None = None
+    out_site: Site | None = None
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        in_site: Site | None = None,
+        out_site: Site | None = None,
+    ) -> None:
+        super().__init__(in_features, out_features, bias, device, dtype)
+        for name, site, width in (
+            ("in_site", in_site, in_features),
+            ("out_site", out_site, out_features),
+        ):
+            if site is not None:
+                site.check_width(name, width)
+        self.in_site = in_site
+        self.out_site = out_site
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., in_features] -> [..., out_features]; the first dimension counts samples."""
+        in_site, out_site = self.in_site, self.out_site
+        if in_site is not None and not in_site.active(self):
+            in_site = None
+        # A draw of each forward, made after this layer ran, cannot be skipped here.
+        if out_site is not None and (out_site.method == "bernoulli" or not out_site.active(self)):
+            out_site = None
+        if in_site is not None and not in_site.blocks:
+            if not in_site.folded:
+                in_site = None  # already masked, and no tile to skip
+            elif input.dim() > 2:
+                # Element-wise sites cover all dimensions of a sample, which is not a mask of rows.
+                input, in_site = in_site.apply(input), None
+        if out_site is not None and not out_site.blocks and input.dim() > 2:
+            out_site = None
+        if (in_site is None and out_site is None) or input.numel() == 0:
+            return F.linear(input, self.weight, self.bias)
+        self._check(input)
+
+        batch, rows_per_sample = sample_rows(input)
+        in_mask = in_site.mask(batch, rows_per_sample) if in_site is not None else None
+        out_mask = out_site.mask(batch, rows_per_sample) if out_site is not None else None
+        if out_site is not None and out_mask is not None and not can_skip(out_mask):
+            out_mask = None
+        scale = in_site.scale if in_site is not None and in_site.folded else 1.0
+        if not needs_operator(input, self.weight, self.bias):
+            result: Tensor = _SkippingLinear.apply(
+                input, self.weight, self.bias, in_mask, out_mask, scale
+            )
+            return result
+        refuse_forward_ad(input, self.weight, self.bias)
+        rows = input.reshape(-1, self.in_features)
+        masks = mask_arguments(in_mask), NO_MASK, mask_arguments(out_mask)
+        y = Arguments(rows, self.weight, *masks, False, True, self.bias, scale=scale)()
+        return y.view(*input.shape[:-1], self.out_features)
+
+    def _check(self, input: Tensor) -> None:
+        for name, tensor in (("input", input), ("weight", self.weight)):
+            if tensor.device.type not in ("cpu", "meta"):
+                raise TypeError(f"{name}: expected a CPU tensor, got one on {tensor.device}")
+            operands.dtype_code(name, tensor)
+        if input.dtype != self.weight.dtype:
+            raise TypeError(f"input: expected {self.weight.dtype} as weight, got {input.dtype}")
+        if input.shape[-1] != self.in_features:
+            raise ValueError(
+                f"input: expected last dimension {self.in_features} (in_features), "
+                f"got shape {tuple(input.shape)}"
+            )
+        if input.is_neg() or self.weight.is_neg():
+            raise TypeError("input, weight: expected tensors as they lie in memory, got a lazy "
+                            "negative view; call .resolve_neg() first")
+
+    def extra_repr(self) -> str:
+        """nn.Linear's, and the ids of the sites."""
+        sites = ((name, getattr(self, name)) for name in ("in_site", "out_site"))
+        return super().extra_repr() + "".join(f", {n}={s.id}" for n, s in sites if s is not None)
+
+
+def can_skip(mask: TileMask) -> bool:
+    """True where a dropped output saves work: tiles of columns, or one row group for all rows.
+
+    Element-wise masks of several groups save none, and the dropout drops those outputs anyway.
+    """
+    return mask.tile[1] > 1 or mask.tile[0] >= mask.shape[0]

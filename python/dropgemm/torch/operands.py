@@ -1,0 +1,70 @@
+"""Tensors as dropgemm._core takes them: an address and a layout, a tenth of DLPack's cost."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from dropgemm.tile_mask import bits_shape
+
+DTYPES = {torch.float32: 0, torch.float64: 1}
+
+
+def dtype_code(name: str, tensor: torch.Tensor) -> int:
+    """The core's number for a dtype; TypeError for one that it does not take."""
+    code = DTYPES.get(tensor.dtype)
+    if code is None:
+        raise TypeError(f"{name}: expected torch.float32 or torch.float64, got {tensor.dtype}")
+    return code
+
+
+def matrix(name: str, tensor: torch.Tensor) -> tuple[int, ...]:
+    """(address, dtype, rows, cols, row stride, col stride)."""
+    if tensor.dim() != 2:
+        raise ValueError(f"{name}: expected a 2-D tensor, got {tensor.dim()}-D")
+    return (tensor.data_ptr(), dtype_code(name, tensor), *tensor.shape, *tensor.stride())
+
+
+def vector(name: str, tensor: torch.Tensor | None) -> tuple[int, ...] | None:
+    """(address, dtype, size, stride)."""
+    if tensor is None:
+        return None
+    if tensor.dim() != 1:
+        raise ValueError(f"{name}: expected a 1-D tensor, got {tensor.dim()}-D")
+    return (tensor.data_ptr(), dtype_code(name, tensor), *tensor.shape, *tensor.stride())
+
+
+def scalar(name: str, tensor: torch.Tensor | None) -> int | None:
+    """The address of a float32 of no dimension."""
+    if tensor is None:
+        return None
+    if tensor.dim() != 0 or tensor.dtype != torch.float32:
+        raise TypeError(
+            f"{name}: expected a number or a float32 tensor of no dimension, "
+            f"got {tensor.dtype} of shape {tuple(tensor.shape)}"
+        )
+    return tensor.data_ptr()
+
+
+def mask(bits: torch.Tensor | None, layout: list[int], keep: float) -> tuple[Any, ...] | None:
+    """(address, rows, cols, tile rows, tile cols, keep hint, transposed)."""
+    if bits is None:
+        return None
+    if len(layout) != 5 or min(layout) < 0 or 0 in layout[2:4]:
+        raise ValueError(
+            "mask layout: expected (rows, cols, tile rows >= 1, tile cols >= 1, transposed), "
+            f"got {tuple(layout)}"
+        )
+    rows, cols, tile_rows, tile_cols, transposed = layout
+    shape, tile = (rows, cols), (tile_rows, tile_cols)
+    if transposed:
+        shape, tile = (cols, rows), (tile_cols, tile_rows)
+    words = math.prod(bits_shape(shape, tile))
+    if bits.numel() != words or not bits.is_contiguous() or bits.element_size() != 4:
+        raise ValueError(
+            f"mask bits: expected {words} contiguous words of 32 bits for layout "
+            f"{tuple(layout)}, got {bits.dtype} of shape {tuple(bits.shape)}"
+        )
+    return (bits.data_ptr(), rows, cols, tile_rows, tile_cols, keep, bool(transposed))

@@ -1,0 +1,187 @@
+"""The PyTorch operators dropgemm::matmul, matmul_out, gyro_mask, bernoulli_mask, expand_mask.
+
+A mask travels as its bits (a tensor or None), a layout [rows, cols, tile rows, tile cols,
+transposed] and its keep hint. This file registers; dropgemm.torch.functional is what calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dropgemm import _core
+from dropgemm.tile_mask import bits_shape
+from dropgemm.torch import operands
+
+_MASKS = (
+    "Tensor? a_bits, SymInt[] a_layout, float a_keep, "
+    "Tensor? b_bits, SymInt[] b_layout, float b_keep, "
+    "Tensor? out_bits, SymInt[] out_layout, float out_keep"
+)
+_REST = (
+    "bool trans_a, bool trans_b, Tensor? bias, Tensor? addend, int activation, "
+    "float scale, Tensor? scale_tensor, float out_scale, Tensor? out_scale_tensor"
+)
+
+def _matmul_out(
+    a: Tensor,
+    b: Tensor,
+    a_bits: Tensor | None,
+    a_layout: list[int],
+    a_keep: float,
+    b_bits: Tensor | None,
+    b_layout: list[int],
+    b_keep: float,
+    out_bits: Tensor | None,
+    out_layout: list[int],
+    out_keep: float,
+    trans_a: bool,
+    trans_b: bool,
+    bias: Tensor | None,
+    addend: Tensor | None,
+    activation: int,
+    scale: float,
+    scale_tensor: Tensor | None,
+    out_scale: float,
+    out_scale_tensor: Tensor | None,
+    out: Tensor,
+) -> None:
+    _core.matmul(
+        operands.matrix("a", a),
+        operands.matrix("b", b),
+        operands.matrix("out", out),
+        operands.mask(a_bits, a_layout, a_keep),
+        operands.mask(b_bits, b_layout, b_keep),
+        operands.mask(out_bits, out_layout, out_keep),
+        trans_a,
+        trans_b,
+        scale,
+        out_scale,
+        operands.scalar("scale", scale_tensor),
+        operands.scalar("out_scale", out_scale_tensor),
+        operands.matrix("addend", addend) if addend is not None else None,
+        operands.vector("bias", bias),
+        activation,
+    )
+
+
+def _matmul(a: Tensor, b: Tensor, *args: Any) -> Tensor:
+    out = _matmul_shape(a, b, *args)
+    _matmul_out(a, b, *args, out)
+    return out
+
+
+def _matmul_shape(a: Tensor, b: Tensor, *args: Any) -> Tensor:
+    """An empty [M, N] tensor: the operator's result without its values."""
+    for name, tensor in (("a", a), ("b", b)):
+        operands.dtype_code(name, tensor)
+        if tensor.dim() != 2:
+            raise ValueError(f"{name}: expected a 2-D tensor, got {tensor.dim()}-D")
+    trans_a, trans_b = args[9:11]
+    return a.new_empty((a.shape[1 if trans_a else 0], b.shape[0 if trans_b else 1]))
+
+
+def _matmul_out_shape(a: Tensor, b: Tensor, *args: Any) -> None:
+    return None
+
+
+def unsigned_seed(seed: int) -> int:
+    """A seed that went through a schema's int64, in [0, 2^64) again."""
+    return seed % (1 << 64)
+
+
+def signed_seed(seed: int) -> int:
+    """A seed in [0, 2^64) as the int64 of the same bits."""
+    return seed - (1 << 64) if seed >= 1 << 63 else seed
+
+
+def _gyro_mask(
+    step: Tensor, rows: int, cols: int, tile_rows: int, tile_cols: int, p: float, exact: bool,
+    seed: int, *rest: Any,
+) -> Tensor:  # fmt: skip
+    bits = torch.empty(bits_shape((rows, cols), (tile_rows, tile_cols)), dtype=torch.int32)
+    site, *schedule, rows_per_sample = rest
+    _core.gyro_mask(
+        bits.data_ptr(), rows, cols, tile_rows, tile_cols, p, exact, unsigned_seed(seed), site,
+        (_step_address(step),), *schedule, rows_per_sample,
+    )  # fmt: skip
+    return bits
+
+
+def _gyro_mask_shape(
+    step: Tensor, rows: int, cols: int, tile_rows: int, tile_cols: int, *rest: Any
+) -> Tensor:
+    return step.new_empty(bits_shape((rows, cols), (tile_rows, tile_cols)), dtype=torch.int32)
+
+
+def _bernoulli_mask(
+    key: Tensor, step: Tensor, rows: int, cols: int, tile_rows: int, tile_cols: int, p: float,
+    site: int, call: int,
+) -> Tensor:  # fmt: skip
+    bits = torch.empty(bits_shape((rows, cols), (tile_rows, tile_cols)), dtype=torch.int32)
+    _core.bernoulli_mask(
+        bits.data_ptr(), rows, cols, tile_rows, tile_cols, p, unsigned_seed(int(key)), site,
+        (_step_address(step),), call,
+    )  # fmt: skip
+    return bits
+
+
+def _bernoulli_mask_shape(
+    key: Tensor, step: Tensor, rows: int, cols: int, tile_rows: int, tile_cols: int, *rest: Any
+) -> Tensor:
+    return step.new_empty(bits_shape((rows, cols), (tile_rows, tile_cols)), dtype=torch.int32)
+
+
+def _step_address(step: Tensor) -> int:
+    if step.dtype != torch.int64 or step.dim() != 0:
+        raise TypeError(
+            f"step: expected torch.int64 of no dimension, got {step.dtype} of shape "
+            f"{tuple(step.shape)}"
+        )
+    return step.data_ptr()
+
+
+def _expand_mask(bits: Tensor, layout: list[int]) -> Tensor:
+    out = _expand_mask_shape(bits, layout)
+    _core.mask_to_dense(operands.mask(bits, layout, 1.0), out.data_ptr())
+    return out
+
+
+def _expand_mask_shape(bits: Tensor, layout: list[int]) -> Tensor:
+    return bits.new_empty((layout[0], layout[1]), dtype=torch.bool)
+
+
+# Name, schema, CPU kernel, shape of the result.
+_OPERATORS: tuple[tuple[str, str, Callable[..., Any], Callable[..., Any]], ...] = (
+    ("matmul", f"(Tensor a, Tensor b, {_MASKS}, {_REST}) -> Tensor", _matmul, _matmul_shape),
+    (
+        "matmul_out",
+        f"(Tensor a, Tensor b, {_MASKS}, {_REST}, Tensor(a!) out) -> ()",
+        _matmul_out,
+        _matmul_out_shape,
+    ),
+    (
+        "gyro_mask",
+        "(Tensor step, SymInt rows, SymInt cols, SymInt tile_rows, SymInt tile_cols, float p, "
+        "bool exact, int seed, int site, int total_steps, int subnets, int coscheduled, "
+        "SymInt group_rows, bool random_order, SymInt rows_per_sample) -> Tensor",
+        _gyro_mask,
+        _gyro_mask_shape,
+    ),
+    (
+        "bernoulli_mask",
+        "(Tensor key, Tensor step, SymInt rows, SymInt cols, SymInt tile_rows, "
+        "SymInt tile_cols, float p, int site, int call) -> Tensor",
+        _bernoulli_mask,
+        _bernoulli_mask_shape,
+    ),
+    ("expand_mask", "(Tensor bits, SymInt[] layout) -> Tensor", _expand_mask, _expand_mask_shape),
+)
+
+for _name, _schema, _kernel, _shape in _OPERATORS:
+    torch.library.define(f"dropgemm::{_name}", _schema)
+    torch.library.impl(f"dropgemm::{_name}", "CPU", _kernel)
+    torch.library.register_fake(f"dropgemm::{_name}", _shape)

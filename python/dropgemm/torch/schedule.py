@@ -1,0 +1,75 @@
+"""Schedule: what convert returns; advances a model's clock once an optimizer step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dropgemm.torch.clock import Clock
+from dropgemm.torch.site import Site
+
+_VERSION = 1
+
+
+class Schedule:
+    """The training steps of a converted model, used as a learning-rate scheduler is.
+
+    step() is to be called once an optimizer step, after it; convert registers it with the
+    optimizer it is given. state_dict() is saved beside the optimizer's: a run that loads both
+    continues with identical masks. Two models converted alike have interchangeable states; any
+    other state is refused.
+    """
+
+    def __init__(
+        self, clock: Clock, sites: list[Site], settings: dict[str, Any], report: list[str]
+    ) -> None:
+        self.clock = clock
+        self.sites = sites
+        self._settings = settings
+        self._report = report
+
+    def step(self) -> None:
+        """Counts one optimizer step."""
+        self.clock.advance()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step, and what the masks depend on besides."""
+        return {"step": int(self.clock.step), **self._fingerprint()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues at the step of `state`.
+
+        Raises ValueError where the state is of a schedule with other masks: names the setting,
+        what this schedule has and what came.
+        """
+        expected = self._fingerprint()
+        step = state.get("step") if isinstance(state, dict) else None
+        if not isinstance(step, int) or step < 0:
+            raise ValueError(
+                "state: expected the state_dict() of a dropgemm schedule with a step >= 0, "
+                f"got step {step!r}"
+            )
+        for name, value in expected.items():
+            got = state.get(name)
+            if name == "sites" and got is not None:
+                got = [tuple(site) for site in got]
+            if got != value:
+                raise ValueError(
+                    f"state: expected {name} {value!r} as this schedule has, got {got!r}: it "
+                    "would continue with other masks"
+                )
+        self.clock.step.fill_(step)
+
+    def report(self) -> str:
+        """What was converted, what was not and why, a line each."""
+        return "\n".join(self._report)
+
+    def _fingerprint(self) -> dict[str, Any]:
+        sites = [(site.id, site.features, site.p, site.scale) for site in self.sites]
+        return {"version": _VERSION, **self._settings, "sites": sites}
+
+    def __repr__(self) -> str:
+        """The method and how far the run is."""
+        return (
+            f"Schedule(method={self._settings['method']!r}, step={int(self.clock.step)} of "
+            f"{self._settings['total_steps']}, sites={len(self.sites)})"
+        )

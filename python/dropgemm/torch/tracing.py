@@ -1,0 +1,39 @@
+"""When a call has to go through the dispatcher, and derivatives that are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_torch_c: Any = torch._C  # whose private functions carry no types
+
+
+def needs_operator(*tensors: torch.Tensor | None) -> bool:
+    """True where tensors may have no memory of their own: traced, transformed, subclassed."""
+    return (
+        torch.compiler.is_compiling()
+        or _torch_c._are_functorch_transforms_active()
+        or _torch_c._len_torch_dispatch_stack() > 0
+        or torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+        or any(t is not None and type(t) not in _PLAIN for t in tensors)
+    )
+
+
+def refuse_forward_ad(*tensors: torch.Tensor | None) -> None:
+    """Raises NotImplementedError under forward-mode AD, where an operator would give zeros."""
+    if torch.compiler.is_compiling():
+        return
+    dual = forward_ad._current_level >= 0 and any(
+        t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors
+    )
+    if dual or any(
+        interpreter.key() == torch._C._functorch.TransformType.Jvp
+        for interpreter in _torch_c._functorch.get_interpreter_stack() or ()
+    ):
+        raise NotImplementedError(
+            "forward-mode AD: dropgemm has reverse-mode derivatives only; use backward(), grad() "
+            "or torch.func.vjp"
+        )
