@@ -1,0 +1,73 @@
+"""The demo's table and plot."""
+
+from pathlib import Path
+
+import matplotlib
+from rich.console import Console
+from rich.table import Table
+
+from dropgemm.demo.session import Outcome
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402  (the backend is chosen first)
+
+BASELINES = {
+    "conventional, stock PyTorch": "x stock",
+    'conventional, "medium"': 'x "medium"',
+    'conventional, "medium", ready masks': 'x "medium", ready masks',
+}
+
+
+def show(outcome: Outcome, plot: Path) -> None:
+    """Prints the table and saves the plot."""
+    console = Console()
+    task = outcome.task
+    steps_per_set = task.total_steps * task.coscheduled / task.subnets
+    console.print(
+        f"\n{outcome.dataset}: {task.features}-{task.hidden}-{task.hidden}-{task.classes}, "
+        f"p = {task.p}, batch {task.batch}, {outcome.epochs} epochs = {task.total_steps} steps, "
+        f"{outcome.threads} threads, seed {task.seed}"
+    )
+    console.print(
+        f"gyro schedules: {task.subnets} subnets, {task.coscheduled} at a time, "
+        f"a set serves {steps_per_set:.1f} steps\n"
+    )
+    console.print(_table(outcome))
+    console.print(
+        "Step times: medians, taken in turn in one process; spread: interquartile range. "
+        '"medium": torch.set_float32_matmul_precision("medium"). '
+        "Ready masks: drawn beforehand, so no random numbers are on the clock."
+    )
+    _plot(outcome, plot)
+    console.print(f"Accuracy against time: {plot}")
+
+
+def _table(outcome: Outcome) -> Table:
+    table = Table()
+    table.add_column("dropout")
+    for heading in ("test accuracy", "ms a step", "spread", *BASELINES.values()):
+        table.add_column(heading, justify="right")
+    accuracy = {run.name: run.accuracy[-1] for run in outcome.runs}
+    times = outcome.times
+    for name in times.seconds:
+        table.add_row(
+            name,
+            f"{100 * accuracy[name]:.2f} %" if name in accuracy else "as stock",
+            f"{1e3 * times.median(name):.1f}",
+            f"{100 * times.spread(name):.0f} %",
+            *(f"{times.speedup(name, baseline):.2f}" for baseline in BASELINES),
+        )
+    return table
+
+
+def _plot(outcome: Outcome, path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for run in outcome.runs:
+        axes.plot(run.seconds, [100 * a for a in run.accuracy], marker="o", label=run.name)
+    axes.set_xlabel("seconds of training")
+    axes.set_ylabel("test accuracy, %")
+    axes.set_title(f"{outcome.dataset}, p = {outcome.task.p}, batch {outcome.task.batch}")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,150 @@
+"""The networks that are compared: same weights, same data, another way to drop neurons."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+import dropgemm.torch
+
+LEARNING_RATE = 0.05
+MOMENTUM = 0.9
+MIN_STEPS_PER_SET = 30
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained: an MLP features-hidden-hidden-classes for a number of steps."""
+
+    features: int
+    hidden: int
+    classes: int
+    p: float
+    batch: int
+    total_steps: int
+    seed: int
+    coscheduled: int = 8
+
+    @property
+    def subnets(self) -> int:
+        """As many as leave every set of `coscheduled` subnets at least 30 steps, 1024 at most."""
+        wanted = self.total_steps * self.coscheduled // MIN_STEPS_PER_SET
+        return max(self.coscheduled, min(1024, wanted))
+
+
+class PrecomputedDropout(nn.Module):
+    """Conventional dropout whose masks were drawn beforehand: no random numbers in the step."""
+
+    def __init__(self, p: float, rows: int, features: int, pool: int = 8) -> None:
+        super().__init__()
+        keep = torch.rand(pool, rows, features) >= p
+        self.masks = keep.float() / (1 - p)
+        self.turn = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return x
+        self.turn = (self.turn + 1) % len(self.masks)
+        return x * self.masks[self.turn]
+
+
+@dataclass
+class Variant:
+    """A network, its optimizer, and the settings that its steps run under."""
+
+    name: str
+    model: nn.Sequential
+    optimizer: torch.optim.Optimizer
+    precision: str = "highest"  # torch.set_float32_matmul_precision
+    schedule: object = None
+
+    @contextmanager
+    def settings(self) -> Iterator[None]:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(self.precision)
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+    def step(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """One training step: forward, loss, backward, update."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = nn.functional.cross_entropy(self.model(x), y)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+
+def mlp(task: Task) -> nn.Sequential:
+    """The network, with weights that depend on the seed alone."""
+    torch.manual_seed(task.seed)
+    h = task.hidden
+    return nn.Sequential(
+        nn.Linear(task.features, h),
+        nn.ReLU(),
+        nn.Dropout(task.p),
+        nn.Linear(h, h),
+        nn.ReLU(),
+        nn.Dropout(task.p),
+        nn.Linear(h, task.classes),
+    )
+
+
+def _optimizer(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
+
+
+def _conventional(name: str, task: Task, precision: str) -> Variant:
+    model = mlp(task)
+    return Variant(name, model, _optimizer(model), precision)
+
+
+def stock(task: Task) -> Variant:
+    """`nn.Dropout`, PyTorch as it comes."""
+    return _conventional("conventional, stock PyTorch", task, "highest")
+
+
+def medium(task: Task) -> Variant:
+    """`nn.Dropout` under set_float32_matmul_precision("medium"), the fastest dense float32."""
+    return _conventional('conventional, "medium"', task, "medium")
+
+
+def medium_precomputed(task: Task) -> Variant:
+    """As medium, with masks drawn beforehand: what is left is the multiplication."""
+    variant = _conventional('conventional, "medium", ready masks', task, "medium")
+    for index, module in enumerate(variant.model):
+        if isinstance(module, nn.Dropout):
+            variant.model[index] = PrecomputedDropout(task.p, task.batch, task.hidden)
+    return variant
+
+
+def _converted(name: str, task: Task, method: str) -> Variant:
+    model = mlp(task)
+    optimizer = _optimizer(model)
+    schedule = dropgemm.torch.convert(
+        model,
+        optimizer,
+        method=method,
+        total_steps=task.total_steps,
+        seed=task.seed,
+        subnets=task.subnets,
+        coscheduled=task.coscheduled,
+    )
+    return Variant(name, model, optimizer, schedule=schedule)
+
+
+def block(task: Task) -> Variant:
+    """Block-wise gyro dropout: blocks of 128 rows x 32 neurons, skipped in every product."""
+    return _converted("block-wise gyro, dropgemm", task, "block")
+
+
+def gyro(task: Task) -> Variant:
+    """Gyro dropout: single neurons by subnet; nothing to skip, masks in packing and epilogue."""
+    return _converted("gyro, dropgemm", task, "gyro")
+
+
+TRAINED: tuple[Callable[[Task], Variant], ...] = (stock, block, gyro)
+TIMED: tuple[Callable[[Task], Variant], ...] = (stock, medium, medium_precomputed, block, gyro)
