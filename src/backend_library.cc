@@ -50,6 +50,21 @@ BackendLibrary find_cuda_library() {
 
 }  // namespace
 
+BackendLibrary take_backend_table(const std::string& path, dropgemm_backend_entry entry) {
+  const std::string expected_abi = path + ": expected a backend of ABI " +
+                                   std::to_string(kBackendAbi) + ", got ";
+  const Backend* const table = entry(kBackendAbi);
+  if (table == nullptr) return {nullptr, expected_abi + "one that does not speak it"};
+  if (table->abi_version != kBackendAbi) {
+    return {nullptr, expected_abi + "ABI " + std::to_string(table->abi_version)};
+  }
+  if (table->struct_bytes != sizeof(Backend)) {
+    return {nullptr, path + ": expected a backend table of " + std::to_string(sizeof(Backend)) +
+                         " bytes, got " + std::to_string(table->struct_bytes)};
+  }
+  return {table, ""};
+}
+
 BackendLibrary open_backend_library(const std::string& path) {
   void* const handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
@@ -61,20 +76,7 @@ BackendLibrary open_backend_library(const std::string& path) {
   if (entry == nullptr) {
     return {nullptr, path + ": expected the symbol " + kEntryName + ", got none"};
   }
-  const Backend* const table = entry(kBackendAbi);
-  if (table == nullptr) {
-    return {nullptr, path + ": expected a backend of ABI " + std::to_string(kBackendAbi) +
-                         ", got one that does not speak it"};
-  }
-  if (table->abi_version != kBackendAbi) {
-    return {nullptr, path + ": expected a backend of ABI " + std::to_string(kBackendAbi) +
-                         ", got ABI " + std::to_string(table->abi_version)};
-  }
-  if (table->struct_bytes != sizeof(Backend)) {
-    return {nullptr, path + ": expected a backend table of " + std::to_string(sizeof(Backend)) +
-                         " bytes, got " + std::to_string(table->struct_bytes)};
-  }
-  return {table, ""};
+  return take_backend_table(path, entry);
 }
 
 const BackendLibrary& cuda_library() {

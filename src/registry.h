@@ -24,8 +24,11 @@ struct BackendLibrary {
 // Looks once in the life of the process, at the first call. The library stays open.
 const BackendLibrary& cuda_library();
 
-// Opens one file and checks its table.
+// Opens one file and takes the table of its entry.
 BackendLibrary open_backend_library(const std::string& path);
+
+// Asks an entry for its table, and refuses one of another ABI. `path` is for the reason.
+BackendLibrary take_backend_table(const std::string& path, dropgemm_backend_entry entry);
 
 // A backend's side: leaves the message with the caller, shortened to its room, returns the code.
 inline std::int32_t report(const Status& status, ErrorText error) {
