@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the demo's options to an argument parser."""
+    """Add the demo's options to an argument parser."""
     parser.add_argument("--epochs", type=int, default=3, help="passes over the data (default 3)")
     parser.add_argument("--batch", type=int, default=256, help="rows of a batch (default 256)")
     parser.add_argument("--hidden", type=int, default=2048, help="hidden width (default 2048)")
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raises ValueError naming the option, what was expected and what came."""
+    """Raise ValueError naming the option, what was expected and what came."""
     for name in ("epochs", "batch", "hidden", "coscheduled"):
         value = getattr(args, name)
         if value < 1:
@@ -38,7 +38,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the demo; returns the process's exit status."""
+    """Run the demo; return the process's exit status."""
     try:
         check_arguments(args)
     except ValueError as error:

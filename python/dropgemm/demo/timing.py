@@ -1,5 +1,7 @@
-"""Step times of several networks in one process, taken in turn so that a drift of the machine's
-speed meets all of them alike."""
+"""Step times of several networks in one process.
+
+Taken in turn, so that a drift of the machine's speed meets all of them alike.
+"""
 
 import statistics
 import time
@@ -41,7 +43,7 @@ def interleaved(
     turns: int = 15,
     progress: Progress | None = None,
 ) -> StepTimes:
-    """Runs `turns` rounds; in each, every variant takes one untimed and three timed steps."""
+    """Run `turns` rounds; in each, every variant takes one untimed and three timed steps."""
     seconds: dict[str, list[float]] = {variant.name: [] for variant in variants}
     bar = progress.add_task("timing steps, in turn", total=turns) if progress else None
     for variant in variants:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -73,13 +74,13 @@ class Variant:
         """One training step: forward, loss, backward, update."""
         self.optimizer.zero_grad(set_to_none=True)
         loss = nn.functional.cross_entropy(self.model(x), y)
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimizer.step()
         return loss.detach()
 
 
 def mlp(task: Task) -> nn.Sequential:
-    """The network, with weights that depend on the seed alone."""
+    """Build the network, with weights that depend on the seed alone."""
     torch.manual_seed(task.seed)
     h = task.hidden
     return nn.Sequential(
@@ -121,7 +122,7 @@ def medium_precomputed(task: Task) -> Variant:
     return variant
 
 
-def _converted(name: str, task: Task, method: str) -> Variant:
+def _converted(name: str, task: Task, method: Literal["block", "gyro"]) -> Variant:
     model = mlp(task)
     optimizer = _optimizer(model)
     schedule = dropgemm.torch.convert(
