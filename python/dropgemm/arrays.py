@@ -36,7 +36,7 @@ def framework_of(name: str, array: object) -> Framework:
         raise TypeError(f"{expected}, got a tensor on {array.device}")
     if array.layout != torch.strided:
         raise TypeError(f"{expected}, got a tensor of layout {array.layout}")
-    if array.is_conj() or array.is_neg():
+    if not torch.compiler.is_compiling() and (array.is_conj() or array.is_neg()):
         kind = "conjugate" if array.is_conj() else "negative"
         raise TypeError(
             f"{name}: expected a tensor as it lies in memory, got a lazy {kind} view; "

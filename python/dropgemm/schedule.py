@@ -79,6 +79,9 @@ class GyroSchedule:
             raise ValueError(f"draw: expected 'exact' or 'bernoulli', got {draw!r}")
         self.order = order
         self.draw = draw or ("bernoulli" if tile_rows is None else "exact")
+        tiles = ceil_div(self.features, self.tile_cols)
+        counted = self.draw == "exact" and tiles > 0
+        self._keep_rate = _core.keep_count(self.p, tiles) / tiles if counted else 1.0 - self.p
         self._warned = False
         self._core = self._make_core()
         self._fixed_groups = bool(self._core.fixed_groups)
@@ -86,10 +89,7 @@ class GyroSchedule:
     @property
     def keep_rate(self) -> float:
         """The realised keep rate: k / tiles for an exact draw, 1 - p for a Bernoulli one."""
-        tiles = ceil_div(self.features, self.tile_cols)
-        if self.draw == "bernoulli" or tiles == 0:
-            return 1.0 - self.p
-        return float(_core.keep_count(self.p, tiles)) / tiles
+        return self._keep_rate
 
     def scale(self, kind: ScaleKind | None = None) -> float:
         """What kept values are multiplied by: "rate" 1 / (1 - p), "exact" 1 / keep_rate.

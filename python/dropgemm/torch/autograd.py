@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dropgemm.torch import ops as ops  # registers the operator
+from dropgemm.torch.tracing import functorch_active
 
 _RELU, _GELU, _GELU_TANH = 1, 2, 3
 
@@ -64,8 +65,9 @@ class Arguments(NamedTuple):
         return cls(flat[0], flat[1], *masks, *flat[11:])
 
     def __call__(self) -> Tensor:
-        """Runs the operator."""
-        result: Tensor = torch.ops.dropgemm.matmul(*self.flat())
+        """Runs the operator, as a Function where torch.func transforms it."""
+        run = _Matmul.apply if functorch_active() else torch.ops.dropgemm.matmul
+        result: Tensor = run(*self.flat())
         return result
 
 
@@ -121,6 +123,18 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         grads[13] = kept.sum(0) if needs[13] else None
         grads[14] = kept if needs[14] else None
     return tuple(grads)
+
+
+class _Matmul(torch.autograd.Function):
+    """The operator for torch.func, which sees through Functions but not through operators."""
+
+    setup_context = staticmethod(_setup_context)
+    backward = staticmethod(_backward)
+
+    @staticmethod
+    def forward(*flat: Any) -> Tensor:
+        result: Tensor = torch.ops.dropgemm.matmul(*flat)
+        return result
 
 
 torch.library.register_autograd("dropgemm::matmul", _backward, setup_context=_setup_context)

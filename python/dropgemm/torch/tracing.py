@@ -11,11 +11,16 @@ _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _torch_c: Any = torch._C  # whose private functions carry no types
 
 
+def functorch_active() -> bool:
+    """True inside torch.func's grad, vjp, vmap and their like."""
+    return bool(_torch_c._are_functorch_transforms_active())
+
+
 def needs_operator(*tensors: torch.Tensor | None) -> bool:
     """True where tensors may have no memory of their own: traced, transformed, subclassed."""
     return (
         torch.compiler.is_compiling()
-        or _torch_c._are_functorch_transforms_active()
+        or functorch_active()
         or _torch_c._len_torch_dispatch_stack() > 0
         or torch.jit.is_tracing()  # type: ignore[no-untyped-call]
         or any(t is not None and type(t) not in _PLAIN for t in tensors)
