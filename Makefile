@@ -17,7 +17,10 @@ INSTALL_PACKAGE = $(PIP_INSTALL) --no-build-isolation -Cbuild-dir=build/python
 
 PACKAGE_SOURCES := CMakeLists.txt pyproject.toml LICENSE $(wildcard README.md) \
   $(shell find src include python -type f -not -path '*/__pycache__/*' 2>/dev/null)
-CXX_FILES = $(shell git ls-files --cached --others --exclude-standard '*.h' '*.cc')
+CXX_FILES := $(shell git ls-files --cached --others --exclude-standard '*.h' '*.cc')
+# Not the kernels of the instruction sets, which are written in GCC's vector extensions, nor what
+# belongs to another build.
+TIDY_FILES := $(filter-out src/cpu/kernel_%.cc bench/% tests/consumer/%,$(filter %.cc,$(CXX_FILES)))
 
 # The tools of .venv come first, so that cmake, ninja and pytest are the pinned ones.
 export PATH := $(BIN):$(PATH)
@@ -27,7 +30,7 @@ export CMAKE_CXX_COMPILER_LAUNCHER ?= ccache
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-cpp test-python lint format bench clean
+.PHONY: help setup demo test test-cpp test-python lint tidy format bench clean
 
 help:
 	@echo "make setup    .venv/ with dropgemm and what its tests need (torch included)"
@@ -83,11 +86,11 @@ $(STAMPS)/gtest: $(STAMPS)/venv
 	@touch $@
 
 build/cpp/build.ninja: $(STAMPS)/build $(STAMPS)/gtest
-	cmake -S . -B build/cpp -G Ninja -DCMAKE_BUILD_TYPE=Release -DDROPGEMM_WERROR=ON
+	$(BIN)/cmake -S . -B build/cpp -G Ninja -DCMAKE_BUILD_TYPE=Release -DDROPGEMM_WERROR=ON
 
 test-cpp: build/cpp/build.ninja
-	cmake --build build/cpp
-	ctest --test-dir build/cpp --output-on-failure
+	$(BIN)/cmake --build build/cpp
+	$(BIN)/ctest --test-dir build/cpp --output-on-failure
 
 test-python: setup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -96,8 +99,8 @@ test: test-cpp test-python
 
 bench: build/cpp/build.ninja
 	third_party/debian.sh libbenchmark-dev libbenchmark1debian
-	cmake -S . -B build/cpp -DDROPGEMM_BUILD_BENCH=ON
-	cmake --build build/cpp
+	$(BIN)/cmake -S . -B build/cpp -DDROPGEMM_BUILD_BENCH=ON
+	$(BIN)/cmake --build build/cpp
 
 # --- Style -----------------------------------------------------------------------------------------
 
@@ -107,11 +110,29 @@ $(STAMPS)/lint: $(STAMPS)/install pyproject.toml
 
 lint: $(STAMPS)/lint build/cpp/build.ninja
 	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	@$(MAKE) --no-print-directory -j$(JOBS) tidy
+
+# One stamp a file, so that only what changed is read again. The compilation databases are those of
+# the tests and of the package; omp.h is the compiler's own, which clang-tidy does not look for.
+tidy: $(TIDY_FILES:%=build/lint/%.tidy)
+build/lint/%.tidy: % .clang-tidy tests/.clang-tidy $(filter %.h,$(CXX_FILES)) | build/lint/include/omp.h
+	@echo clang-tidy $<
+	@mkdir -p $(@D)
+	@$(BIN)/clang-tidy --quiet -p $(if $(filter python/%,$<),build/python,build/cpp) \
+	  --extra-arg=-isystem$(CURDIR)/build/lint/include $<
+	@touch $@
+
+build/lint/include/omp.h:
+	@mkdir -p $(@D)
+	@ln -sf "$$($${CXX:-c++} -print-file-name=include/omp.h)" $@
 
 format: $(STAMPS)/lint
 	$(BIN)/clang-format -i $(CXX_FILES)
-	$(BIN)/ruff check --fix-only python tests
-	$(BIN)/ruff format python tests
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
 
 clean:
 	rm -rf build
