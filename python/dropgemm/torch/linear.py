@@ -32,16 +32,18 @@ class _SkippingLinear(torch.autograd.Function):
         scale: float,
     ) -> Tensor:
         rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
-        y = rows.new_empty((rows.shape[0], weight.shape[0]))
+        # Of its final shape: a view could not be modified in place, as nn.ReLU(inplace=True) does.
+        y = x.new_empty((*x.shape[:-1], weight.shape[0]))
+        y_matrix = (y.data_ptr(), operands.DTYPES[y.dtype], rows.shape[0], *[y.shape[-1]] * 2, 1)
         masks = _arguments(in_mask), _arguments(out_mask)
         _core.matmul(
             operands.matrix("input", rows), operands.matrix("weight", weight),
-            operands.matrix("output", y), masks[0], None, masks[1], False, True, scale, 1.0, None,
-            None, None, operands.vector("bias", bias),
+            y_matrix, masks[0], None, masks[1], False, True, scale, 1.0, None, None, None,
+            operands.vector("bias", bias),
         )  # fmt: skip
         ctx.save_for_backward(rows, weight)
         ctx.scale, ctx.shape, ctx.in_mask, ctx.out_mask = scale, x.shape, in_mask, out_mask
-        return y.view(*x.shape[:-1], weight.shape[0])
+        return y
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
