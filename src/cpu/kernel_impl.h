@@ -14,7 +14,9 @@ namespace dropgemm::cpu {
 namespace {
 
 constexpr std::int32_t kActNone = 0, kActRelu = 1, kActGeluErf = 2, kActGeluTanh = 3;
+// How far packing reads ahead: rows of depth, or positions along a row.
 constexpr std::int64_t kPrefetchRows = 8;
+constexpr std::int64_t kPrefetchDepth = 64;
 
 template <class T>
 inline T activate(std::int32_t activation, T z) {
@@ -156,6 +158,10 @@ struct Kernel {
         const std::int64_t end = k + x.segments[s].length;
         for (; k + kW <= end; k += kW) {
           T* o = out + (k - x.depth_origin) * kP + h;
+          if (k + kPrefetchDepth < end) {
+            const std::int64_t ahead = at(x.depth_index, k + kPrefetchDepth);
+            for (int i = 0; i < kW; ++i) __builtin_prefetch(row[i] + ahead);
+          }
           if (contiguous(x.depth_index, k, kW)) {
             const std::int64_t source_k = at(x.depth_index, k);
             V r[kW];
