@@ -30,7 +30,8 @@ export CMAKE_CXX_COMPILER_LAUNCHER ?= ccache
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-cpp test-python lint tidy format bench clean
+.PHONY: help setup demo test test-cpp test-python lint lint-format lint-python lint-tidy tidy \
+  format bench clean
 
 help:
 	@echo "make setup    .venv/ with dropgemm and what its tests need (torch included)"
@@ -108,12 +109,19 @@ $(STAMPS)/lint: $(STAMPS)/install pyproject.toml
 	$(INSTALL_PACKAGE) ".[lint]"
 	@touch $@
 
-lint: $(STAMPS)/lint build/cpp/build.ninja
-	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+lint: lint-format lint-python lint-tidy
+
+lint-format: $(STAMPS)/lint
+	@echo "clang-format --dry-run -Werror, $(words $(CXX_FILES)) files"
+	@$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+
+lint-python: $(STAMPS)/lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	@$(MAKE) --no-print-directory -j$(JOBS) tidy
+
+lint-tidy: $(STAMPS)/lint build/cpp/build.ninja
+	@$(MAKE) --no-print-directory -k -j$(JOBS) tidy
 
 # One stamp a file, so that only what changed is read again. The compilation databases are those of
 # the tests and of the package; omp.h is the compiler's own, which clang-tidy does not look for.

@@ -8,8 +8,7 @@
 
 int main() {
   constexpr std::int64_t kBatch = 256, kFeatures = 512, kTileRows = 128, kTileCols = 32;
-  std::vector<std::uint32_t> bits(
-      dropgemm::mask_words(kBatch, kFeatures, kTileRows, kTileCols));
+  std::vector<std::uint32_t> bits(dropgemm::mask_words(kBatch, kFeatures, kTileRows, kTileCols));
   dropgemm::GyroMaskArgs gyro;
   gyro.mask = {bits.data(), kBatch, kFeatures, kTileRows, kTileCols};
   gyro.schedule.total_steps = 1000;
