@@ -25,13 +25,25 @@ std::string kind_of(nb::handle object) {
 std::string dtype_text(nb::dlpack::dtype dtype) {
   const char* kind = "unknown";
   switch (static_cast<nb::dlpack::dtype_code>(dtype.code)) {
-    case nb::dlpack::dtype_code::Int: kind = "int"; break;
-    case nb::dlpack::dtype_code::UInt: kind = "uint"; break;
-    case nb::dlpack::dtype_code::Float: kind = "float"; break;
-    case nb::dlpack::dtype_code::Bfloat: kind = "bfloat"; break;
-    case nb::dlpack::dtype_code::Complex: kind = "complex"; break;
-    case nb::dlpack::dtype_code::Bool: return "bool";
-    default: break;
+    case nb::dlpack::dtype_code::Int:
+      kind = "int";
+      break;
+    case nb::dlpack::dtype_code::UInt:
+      kind = "uint";
+      break;
+    case nb::dlpack::dtype_code::Float:
+      kind = "float";
+      break;
+    case nb::dlpack::dtype_code::Bfloat:
+      kind = "bfloat";
+      break;
+    case nb::dlpack::dtype_code::Complex:
+      kind = "complex";
+      break;
+    case nb::dlpack::dtype_code::Bool:
+      return "bool";
+    default:
+      break;
   }
   return kind + std::to_string(dtype.bits);
 }
@@ -208,8 +220,7 @@ MaskWords to_mask_words(const char* name, nb::handle object, Access access, std:
   }
   if (!contiguous && size > 0) raise_value(name, "contiguous bits", "strided ones");
   if (size < words) {
-    raise_value(name, "at least " + std::to_string(words) + " words of bits",
-                std::to_string(size));
+    raise_value(name, "at least " + std::to_string(words) + " words of bits", std::to_string(size));
   }
   result.data = static_cast<std::uint32_t*>(address(array));
   return result;
@@ -232,13 +243,11 @@ std::optional<Mask> to_mask(const char* name, nb::handle object) {
   // Sizes that make no sense are the core's to refuse: here they only must not be divided by.
   const bool countable =
       view.rows >= 0 && view.cols >= 0 && view.tile_rows > 0 && view.tile_cols > 0;
-  const std::int64_t words =
-      !countable ? 0
-      : view.transposed
-          ? mask_words(view.cols, view.rows, view.tile_cols, view.tile_rows)
-          : mask_words(view.rows, view.cols, view.tile_rows, view.tile_cols);
-  MaskWords bits =
-      to_mask_words(name, PyTuple_GetItem(object.ptr(), 0), Access::kRead, words);
+  const std::int64_t words = !countable ? 0
+                             : view.transposed
+                                 ? mask_words(view.cols, view.rows, view.tile_cols, view.tile_rows)
+                                 : mask_words(view.rows, view.cols, view.tile_rows, view.tile_cols);
+  MaskWords bits = to_mask_words(name, PyTuple_GetItem(object.ptr(), 0), Access::kRead, words);
   mask.owner = std::move(bits.owner);
   view.bits = bits.data;
   return mask;
@@ -246,10 +255,14 @@ std::optional<Mask> to_mask(const char* name, nb::handle object) {
 
 void raise_if_error(const Status& status) {
   switch (status.code()) {
-    case StatusCode::kOk: return;
-    case StatusCode::kInvalidArgument: throw nb::value_error(status.message().c_str());
-    case StatusCode::kInvalidType: throw nb::type_error(status.message().c_str());
-    default: throw std::runtime_error(status.message());
+    case StatusCode::kOk:
+      return;
+    case StatusCode::kInvalidArgument:
+      throw nb::value_error(status.message().c_str());
+    case StatusCode::kInvalidType:
+      throw nb::type_error(status.message().c_str());
+    default:
+      throw std::runtime_error(status.message());
   }
 }
 

@@ -31,8 +31,8 @@ void raise_unless(bool holds, const std::string& name, const std::string& expect
   if (!holds) raise_if_error(Status::invalid(name, expected, got));
 }
 
-void check_vector(const char* name, const Vector& vector, std::int64_t size,
-                  const char* size_name, DType dtype) {
+void check_vector(const char* name, const Vector& vector, std::int64_t size, const char* size_name,
+                  DType dtype) {
   if (vector.dtype != dtype) {
     raise_if_error(Status::invalid_type(name, std::string(dtype_name(dtype)) + " as a",
                                         dtype_name(vector.dtype)));
@@ -69,8 +69,8 @@ void def_product(nb::module_& module, const char* name, const char* doc, Finish 
                nb::handle d_mask, bool trans_a, bool trans_b, double scale, double out_scale,
                nb::handle scale_array, nb::handle out_scale_array, nb::handle addend,
                nb::handle bias, int activation, nb::handle aux_out, nb::handle grad_aux,
-               int grad_activation, nb::handle a_sum, bool dropped_are_zero,
-               bool undefined_fill, int num_threads, const std::string& backend) {
+               int grad_activation, nb::handle a_sum, bool dropped_are_zero, bool undefined_fill,
+               int num_threads, const std::string& backend) {
         GemmCall call;
         GemmArgs& args = call.args;
         call.a = to_matrix("a", a, Access::kRead);

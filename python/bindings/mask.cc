@@ -14,17 +14,17 @@ struct MaskTarget {
   MutableTileMaskView view;
 };
 
-MaskTarget to_target(nb::handle bits, std::int64_t rows, std::int64_t cols,
-                     std::int64_t tile_rows, std::int64_t tile_cols) {
+MaskTarget to_target(nb::handle bits, std::int64_t rows, std::int64_t cols, std::int64_t tile_rows,
+                     std::int64_t tile_cols) {
   if (rows < 0 || cols < 0 || tile_rows < 1 || tile_cols < 1) {
-    raise_if_error(Status::invalid(
-        "mask", "sizes of at least 0 and tiles of at least 1",
-        std::to_string(rows) + "x" + std::to_string(cols) + " with tiles of " +
-            std::to_string(tile_rows) + "x" + std::to_string(tile_cols)));
+    raise_if_error(Status::invalid("mask", "sizes of at least 0 and tiles of at least 1",
+                                   std::to_string(rows) + "x" + std::to_string(cols) +
+                                       " with tiles of " + std::to_string(tile_rows) + "x" +
+                                       std::to_string(tile_cols)));
   }
   MaskTarget target;
-  target.words = to_mask_words("bits", bits, Access::kWrite,
-                               mask_words(rows, cols, tile_rows, tile_cols));
+  target.words =
+      to_mask_words("bits", bits, Access::kWrite, mask_words(rows, cols, tile_rows, tile_cols));
   target.view = {target.words.data, rows, cols, tile_rows, tile_cols};
   return target;
 }
@@ -45,16 +45,19 @@ void bernoulli(nb::handle bits, std::int64_t rows, std::int64_t cols, std::int64
 
 void gyro(nb::handle bits, std::int64_t rows, std::int64_t cols, std::int64_t tile_rows,
           std::int64_t tile_cols, double p, bool exact, std::uint64_t seed, std::int64_t site,
-          nb::handle step, std::int64_t total_steps, std::int64_t subnets,
-          std::int64_t coscheduled, std::int64_t group_rows, bool random_order,
-          std::int64_t rows_per_sample) {
+          nb::handle step, std::int64_t total_steps, std::int64_t subnets, std::int64_t coscheduled,
+          std::int64_t group_rows, bool random_order, std::int64_t rows_per_sample) {
   const MaskTarget target = to_target(bits, rows, cols, tile_rows, tile_cols);
   const Step at = to_step("step", step);
   GyroMaskArgs args;
   args.mask = target.view;
   args.p = p;
-  args.schedule = {total_steps, subnets, coscheduled, group_rows,
-                   random_order ? SubnetOrder::kRandom : SubnetOrder::kConsecutive, seed};
+  args.schedule = {total_steps,
+                   subnets,
+                   coscheduled,
+                   group_rows,
+                   random_order ? SubnetOrder::kRandom : SubnetOrder::kConsecutive,
+                   seed};
   args.rows_per_sample = rows_per_sample;
   args.site = site;
   args.step = at.ref;

@@ -24,13 +24,17 @@ void bind_schedule(nb::module_& module) {
              std::int64_t coscheduled, std::int64_t tile_rows, bool random_order,
              std::uint64_t seed) {
             const GyroSchedule schedule{
-                total_steps, subnets, coscheduled, tile_rows,
-                random_order ? SubnetOrder::kRandom : SubnetOrder::kConsecutive, seed};
+                total_steps,
+                subnets,
+                coscheduled,
+                tile_rows,
+                random_order ? SubnetOrder::kRandom : SubnetOrder::kConsecutive,
+                seed};
             raise_if_error(check_schedule(schedule));
             new (self) GyroSchedule(schedule);
           },
-          nb::arg("total_steps"), nb::arg("subnets"), nb::arg("coscheduled"),
-          nb::arg("tile_rows"), nb::arg("random_order"), nb::arg("seed"))
+          nb::arg("total_steps"), nb::arg("subnets"), nb::arg("coscheduled"), nb::arg("tile_rows"),
+          nb::arg("random_order"), nb::arg("seed"))
       .def_prop_ro(
           "fixed_groups", [](const GyroSchedule& self) { return has_fixed_groups(self); },
           "True where the rows of a group do not depend on the step.")
@@ -43,8 +47,7 @@ void bind_schedule(nb::module_& module) {
       .def(
           "ids",
           [](const GyroSchedule& self, std::int64_t step, std::int64_t batch) {
-            Ids ids(batch < 0 ? 0 : static_cast<std::size_t>(
-                                        subnet_set(self, step, batch).groups));
+            Ids ids(batch < 0 ? 0 : static_cast<std::size_t>(subnet_set(self, step, batch).groups));
             raise_if_error(subnet_ids(self, step, batch, ids.data()));
             return ids;
           },

@@ -24,7 +24,7 @@ def info_lines() -> Iterator[str]:
     current = _core.current_backend()
     for name in dropgemm.backends():
         mark = " (in use)" if name == current else ""
-        yield f"backend      {name}{mark}: {_core.describe_backend(name)}"
+        yield f"backend      {name}{mark}: {_core.describe_backend(name).removeprefix(f'{name}: ')}"
     model, flags = cpu()
     yield f"cpu          {model}"
     yield f"cpu features {' '.join(flag for flag in _ISA_FLAGS if flag in flags) or 'none known'}"
@@ -45,9 +45,10 @@ def cpu() -> tuple[str, set[str]]:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return platform.processor() or platform.machine(), set()
-    fields = dict(re.findall(r"^(\S[^\t:]*?)\s*:\s*(.*)$", text, re.MULTILINE))
-    flags = set(fields.get("flags", fields.get("Features", "")).split())
-    return fields.get("model name", platform.machine()), flags
+    found = re.findall(r"^(\S[^\t:]*?)\s*:\s*(.*)$", text, re.MULTILINE)
+    fields: dict[str, str] = dict(found)
+    flags = fields.get("flags") or fields.get("Features") or ""
+    return fields.get("model name", platform.machine()), set(flags.split())
 
 
 def openmp_runtimes() -> list[str]:

@@ -61,7 +61,9 @@ def to_step(step: object, like: object) -> tuple[Framework, Any]:
         return framework or "numpy", to_integer("step", step, 0, STEP_END)
     own = framework_of("step", step)
     if framework is not None and framework != own:
-        raise TypeError(f"step: expected an array of the framework of like ({framework}), got {own}")
+        raise TypeError(
+            f"step: expected an array of the framework of like ({framework}), got {own}"
+        )
     array: Any = step
     if tuple(array.shape) != ():
         raise ValueError(f"step: expected an array of no dimension, got shape {tuple(array.shape)}")

@@ -54,8 +54,19 @@ def matmul(
         from dropgemm.torch import functional
 
         return functional.matmul(
-            a, b, a_mask, b_mask, out_mask, trans_a, trans_b, bias, addend, code, scale,
-            out_scale, out,
+            a,
+            b,
+            a_mask,
+            b_mask,
+            out_mask,
+            trans_a,
+            trans_b,
+            bias,
+            addend,
+            code,
+            scale,
+            out_scale,
+            out,
         )
     for name, array in (("a", a), ("b", b)):
         if array.ndim != 2:
@@ -69,12 +80,21 @@ def matmul(
     scale_value, scale_array = _factor("scale", scale)
     out_scale_value, out_scale_array = _factor("out_scale", out_scale)
     _core.matmul(
-        a, b, out,
+        a,
+        b,
+        out,
         a_mask.arguments() if a_mask is not None else None,
         b_mask.arguments() if b_mask is not None else None,
         out_mask.arguments() if out_mask is not None else None,
-        bool(trans_a), bool(trans_b), scale_value, out_scale_value, scale_array,
-        out_scale_array, addend, bias, code,
+        bool(trans_a),
+        bool(trans_b),
+        scale_value,
+        out_scale_value,
+        scale_array,
+        out_scale_array,
+        addend,
+        bias,
+        code,
     )
     return out
 

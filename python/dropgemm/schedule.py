@@ -72,7 +72,9 @@ class GyroSchedule:
         self.subnet_count = to_integer("subnets", subnets, 1, INT_END)
         self.coscheduled = to_integer("coscheduled", coscheduled, 1, INT_END)
         self.tile_cols = to_integer("tile_cols", tile_cols, 1, 1 << 40)
-        self.tile_rows = None if tile_rows is None else to_integer("tile_rows", tile_rows, 1, INT_END)
+        self.tile_rows = (
+            None if tile_rows is None else to_integer("tile_rows", tile_rows, 1, INT_END)
+        )
         if order not in ("consecutive", "random"):
             raise ValueError(f"order: expected 'consecutive' or 'random', got {order!r}")
         if draw not in (None, "exact", "bernoulli"):
@@ -116,7 +118,7 @@ class GyroSchedule:
         group_rows = self.mask_group_rows(at if isinstance(at, int) else None, batch)
         shape, tile = (batch, self.features), (group_rows, self.tile_cols)
         bits = np.empty(bits_shape(shape, tile), np.uint32)
-        _core.gyro_mask(bits, *shape, *tile, *self.arguments(at), 1)
+        _core.gyro_mask(bits, *shape, *tile, *self.arguments(at, 1))
         return TileMask.trusted(bits, "numpy", shape, tile, self.keep_rate)
 
     def subnets(self, step: int | Array, batch: int) -> Array:
@@ -138,11 +140,20 @@ class GyroSchedule:
             return max(ceil_div(batch, min(self.coscheduled, self.subnet_count)), 1)
         return 1 if step is None else int(self._core.group_rows(step, batch))
 
-    def arguments(self, step: Any) -> tuple[Any, ...]:
-        """What dropgemm._core.gyro_mask takes after the mask's sizes, up to rows_per_sample."""
+    def arguments(self, step: Any, rows_per_sample: int) -> tuple[Any, ...]:
+        """What dropgemm._core.gyro_mask takes after the mask's sizes."""
         return (
-            self.p, self.draw == "exact", self.seed, self.site, step, self.total_steps,
-            self.subnet_count, self.coscheduled, self.tile_rows or 0, self.order == "random",
+            self.p,
+            self.draw == "exact",
+            self.seed,
+            self.site,
+            step,
+            self.total_steps,
+            self.subnet_count,
+            self.coscheduled,
+            self.tile_rows or 0,
+            self.order == "random",
+            rows_per_sample,
         )
 
     def warn_if_unused(self, batch: int) -> None:
@@ -161,8 +172,12 @@ class GyroSchedule:
 
     def _make_core(self) -> Any:
         return _core.GyroSchedule(
-            self.total_steps, self.subnet_count, self.coscheduled, self.tile_rows or 0,
-            self.order == "random", self.seed,
+            self.total_steps,
+            self.subnet_count,
+            self.coscheduled,
+            self.tile_rows or 0,
+            self.order == "random",
+            self.seed,
         )
 
     def __getstate__(self) -> dict[str, Any]:

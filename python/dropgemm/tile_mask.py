@@ -69,8 +69,10 @@ class TileMask:
         self._set(bits, framework, shape, tile, 1.0, False)
         used = ceil_div(shape[1], tile[1]) % 32
         if used and (self._words()[:, -1] >> np.uint32(used)).any():
-            raise ValueError(f"bits: expected 0 in the padding after column tile {used - 1} of "
-                             "the last word, got 1")
+            raise ValueError(
+                f"bits: expected 0 in the padding after column tile {used - 1} of "
+                "the last word, got 1"
+            )
         self.keep_hint = self.keep_rate if keep_hint is None else float(keep_hint)
         if not 0.0 <= self.keep_hint <= 1.0:
             raise ValueError(f"keep_hint: expected a rate in [0, 1], got {self.keep_hint}")
@@ -114,10 +116,7 @@ class TileMask:
         """
         framework = framework_of("keep", keep)
         tile = to_pair("tile", tile, 1)
-        if framework == "torch":
-            dense = keep.detach().numpy()
-        else:
-            dense = keep
+        dense = keep.detach().numpy() if framework == "torch" else keep
         if dense.ndim != 2:
             raise ValueError(f"keep: expected a 2-D array, got {dense.ndim}-D")
         if dense.dtype != np.bool_:
@@ -156,7 +155,11 @@ class TileMask:
     def T(self) -> TileMask:  # noqa: N802 (as arrays name it)
         """The mask of the transposed matrix: flips a flag and moves nothing."""
         return TileMask.trusted(
-            self.bits, self.framework, self.shape[::-1], self.tile[::-1], self.keep_hint,
+            self.bits,
+            self.framework,
+            self.shape[::-1],
+            self.tile[::-1],
+            self.keep_hint,
             not self.transposed,
         )
 

@@ -147,5 +147,7 @@ def gyro_groups(step, batch, total, subnets, tau, tile_rows):
 
 def random_ids(seed, step, subnets, tau):
     """order="random": tau of the subnets, without replacement, by smallest draw."""
-    order = sorted(zip(draws(seed, SUBNET_IDS, 0, step, 0, 0, subnets), range(subnets), strict=True))
+    order = sorted(
+        zip(draws(seed, SUBNET_IDS, 0, step, 0, 0, subnets), range(subnets), strict=True)
+    )
     return [subnet for _, subnet in order[:tau]]

@@ -5,7 +5,6 @@ import pickle
 
 import pytest
 import torch
-from networks import NETWORKS, RUN, TILE, P, gradients, make, run_dense, site_mask
 from torch import nn
 
 from dropgemm.torch import (
@@ -16,6 +15,7 @@ from dropgemm.torch import (
     convert,
     revert,
 )
+from networks import NETWORKS, RUN, TILE, P, gradients, make, run_dense, site_mask
 
 METHODS = ("block", "gyro", "bernoulli")
 SIDES = ("both", "input", "output")
@@ -75,7 +75,7 @@ def test_gradcheck(name, method, sides):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_float32_models_train_alike(method):
-    model, schedule = converted("mlp", method, dtype=torch.float32)
+    model, _ = converted("mlp", method, dtype=torch.float32)
     x = torch.randn(40, 20, requires_grad=True)
     got = model(x)
     expected = run_dense(model, 0, x)
@@ -204,7 +204,7 @@ def test_moves_keep_the_clock():
 
 def test_dropout_mode_is_the_dropout_modules_own():
     """Freezing dropouts, or Monte-Carlo dropout, is said to the dropout modules alone."""
-    model, schedule = converted("mlp")
+    model, _ = converted("mlp")
     x = torch.randn(20, 20, dtype=torch.float64)
     plain = make("mlp").eval()(x)
     for module in model:

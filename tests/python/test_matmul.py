@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from dense import assert_within, poison, product, to_framework, to_numpy
 
 import dropgemm as dg
+from dense import assert_within, poison, product, to_framework, to_numpy
 from dropgemm import _core
 
 SHAPES = [(1, 1, 1), (128, 64, 96), (129, 33, 65), (7, 95, 300), (256, 10, 31), (40, 64, 0),

@@ -8,6 +8,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
+
+import dropgemm as dg
 from dense import (
     bernoulli_tiles,
     draws,
@@ -17,8 +19,6 @@ from dense import (
     random_ids,
     to_numpy,
 )
-
-import dropgemm as dg
 
 
 def tiles_of(mask):
@@ -109,7 +109,9 @@ def test_bernoulli_bits(backend, framework):
         np.testing.assert_array_equal(tiles_of(mask), expected)
         assert mask.keep_hint == pytest.approx(1 - p)
     step = torch.tensor(6) if framework == "torch" else np.array(6)
-    from_array = dg.bernoulli_mask(20, 37, 0.6, seed=1 << 63, site=4, step=step, call=2, tile=(4, 3))
+    from_array = dg.bernoulli_mask(
+        20, 37, 0.6, seed=1 << 63, site=4, step=step, call=2, tile=(4, 3)
+    )
     assert from_array.equals(mask)
 
 

@@ -61,8 +61,8 @@ class Arguments(NamedTuple):
     @classmethod
     def from_flat(cls, flat: tuple[Any, ...]) -> Arguments:
         """The reverse of flat()."""
-        masks = (MaskArguments(*flat[i : i + 3]) for i in (2, 5, 8))
-        return cls(flat[0], flat[1], *masks, *flat[11:])
+        a_mask, b_mask, out_mask = (MaskArguments(*flat[i : i + 3]) for i in (2, 5, 8))
+        return cls(flat[0], flat[1], a_mask, b_mask, out_mask, *flat[11:])
 
     def __call__(self) -> Tensor:
         """Runs the operator, as a Function where torch.func transforms it."""
@@ -85,8 +85,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     a, b, *bits, bias, addend, scale_tensor, out_scale_tensor, output = ctx.saved_tensors
     trans_a, trans_b, activation, scale, out_scale = ctx.plain
-    masks = [MaskArguments(b_, *layout) for b_, layout in zip(bits, ctx.layouts, strict=True)]
-    a_mask, b_mask, out_mask = masks
+    a_mask, b_mask, out_mask = (
+        MaskArguments(words, *layout) for words, layout in zip(bits, ctx.layouts, strict=True)
+    )
     needs = ctx.needs_input_grad
     for name, index in (("scale", 17), ("out_scale", 19)):
         if needs[index]:
@@ -96,14 +97,14 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         dz = torch.where(output != 0, grad, grad.new_zeros(()))
     elif activation in (_GELU, _GELU_TANH):
         z = Arguments(
-            a, b, *masks, trans_a, trans_b, bias, addend, 0, scale, scale_tensor
+            a, b, a_mask, b_mask, out_mask, trans_a, trans_b, bias, addend, 0, scale, scale_tensor
         )()
         approximate = "tanh" if activation == _GELU_TANH else "none"
         dz = torch.ops.aten.gelu_backward(grad, z, approximate=approximate)
     else:
         dz = grad
 
-    factors = {
+    factors: dict[str, Any] = {
         "scale": scale, "scale_tensor": scale_tensor,
         "out_scale": out_scale, "out_scale_tensor": out_scale_tensor,
     }  # fmt: skip

@@ -128,12 +128,12 @@ def gyro_mask(
     tile = (group_rows * rows_per_sample, schedule.tile_cols)
     if isinstance(step, int) and not needs_operator():
         bits = torch.empty(bits_shape(shape, tile), dtype=torch.uint32)
-        arguments = schedule.arguments(step)
-        _core.gyro_mask(bits.data_ptr(), *shape, *tile, *arguments, rows_per_sample)
+        arguments = schedule.arguments(step, rows_per_sample)
+        _core.gyro_mask(bits.data_ptr(), *shape, *tile, *arguments)
         return TileMask.trusted(bits, "torch", shape, tile, schedule.keep_rate)
-    p, exact, seed, site, at, *rest = schedule.arguments(step)
+    p, exact, seed, site, at, *rest = schedule.arguments(step, rows_per_sample)
     words = torch.ops.dropgemm.gyro_mask(
-        _int64(at), *shape, *tile, p, exact, ops.signed_seed(seed), site, *rest, rows_per_sample
+        _int64(at), *shape, *tile, p, exact, ops.signed_seed(seed), site, *rest
     )
     return TileMask.trusted(words.view(torch.uint32), "torch", shape, tile, schedule.keep_rate)
 

@@ -163,9 +163,6 @@ class Linear(nn.Linear):
                 f"input: expected last dimension {self.in_features} (in_features), "
                 f"got shape {tuple(input.shape)}"
             )
-        if input.is_neg() or self.weight.is_neg():
-            raise TypeError("input, weight: expected tensors as they lie in memory, got a lazy "
-                            "negative view; call .resolve_neg() first")
 
     def extra_repr(self) -> str:
         """nn.Linear's, and the ids of the sites."""

@@ -26,6 +26,7 @@ _REST = (
     "float scale, Tensor? scale_tensor, float out_scale, Tensor? out_scale_tensor"
 )
 
+
 def _matmul_out(
     a: Tensor,
     b: Tensor,
@@ -70,7 +71,7 @@ def _matmul_out(
 
 def _matmul(a: Tensor, b: Tensor, *args: Any) -> Tensor:
     out = _matmul_shape(a, b, *args)
-    _matmul_out(a, b, *args, out)
+    _matmul_out(*(a, b, *args, out))
     return out
 
 
@@ -103,10 +104,10 @@ def _gyro_mask(
     seed: int, *rest: Any,
 ) -> Tensor:  # fmt: skip
     bits = torch.empty(bits_shape((rows, cols), (tile_rows, tile_cols)), dtype=torch.int32)
-    site, *schedule, rows_per_sample = rest
+    site, *schedule = rest
     _core.gyro_mask(
         bits.data_ptr(), rows, cols, tile_rows, tile_cols, p, exact, unsigned_seed(seed), site,
-        (_step_address(step),), *schedule, rows_per_sample,
+        (_step_address(step),), *schedule,
     )  # fmt: skip
     return bits
 

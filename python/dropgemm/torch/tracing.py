@@ -17,13 +17,13 @@ def functorch_active() -> bool:
 
 
 def needs_operator(*tensors: torch.Tensor | None) -> bool:
-    """True where tensors may have no memory of their own: traced, transformed, subclassed."""
+    """True where an address would not do: traced, transformed, subclassed, lazily negated."""
     return (
         torch.compiler.is_compiling()
         or functorch_active()
         or _torch_c._len_torch_dispatch_stack() > 0
         or torch.jit.is_tracing()  # type: ignore[no-untyped-call]
-        or any(t is not None and type(t) not in _PLAIN for t in tensors)
+        or any(t is not None and (type(t) not in _PLAIN or t.is_neg()) for t in tensors)
     )
 
 
