@@ -59,13 +59,15 @@ $(STAMPS)/venv:
 $(STAMPS)/build: $(STAMPS)/venv Makefile
 	@command -v $${CXX:-c++} >/dev/null || \
 	  { echo "make: no C++ compiler (Debian: apt-get install g++), or say CXX=..." >&2; exit 1; }
-	$(PIP_INSTALL) $(BUILD_REQUIREMENTS) || \
+	@echo 'pip install' $(BUILD_REQUIREMENTS)
+	@$(PIP_INSTALL) $(BUILD_REQUIREMENTS) || \
 	  { echo "make: pip could not install the build tools: is there a network?" >&2; exit 1; }
 	@touch $@
 
 # pyproject.toml pins torch: any other version may come with gigabytes of CUDA.
 $(STAMPS)/install: $(STAMPS)/build $(PACKAGE_SOURCES)
-	$(INSTALL_PACKAGE) ".[test,demo]" || \
+	@echo 'pip install ".[test,demo]"'
+	@$(INSTALL_PACKAGE) ".[test,demo]" || \
 	  { echo "make: pip could not install dropgemm (a build error stands above; otherwise: is there a network?)" >&2; exit 1; }
 	@touch $@
 
@@ -106,7 +108,8 @@ bench: build/cpp/build.ninja
 # --- Style -----------------------------------------------------------------------------------------
 
 $(STAMPS)/lint: $(STAMPS)/install pyproject.toml
-	$(INSTALL_PACKAGE) ".[lint]"
+	@echo 'pip install ".[lint]"'
+	@$(INSTALL_PACKAGE) ".[lint]"
 	@touch $@
 
 lint: lint-format lint-python lint-tidy
