@@ -49,8 +49,9 @@ def site_mask(site, step, x):
     """The mask [rows, features] that a site should use, through the functional API alone."""
     batch, features = x.shape[0], x.shape[-1]
     if site.method == "bernoulli":
+        features = x[0].numel()
         mask = dg.bernoulli_mask(batch, features, site.p, seed=site.key, site=site.id, like=x)
-        return mask.to_dense()
+        return mask.to_dense().view(x.shape)
     rows = 1 if x.dim() == 2 else x.shape[1]
     if site.method == "block":
         tile = {"tile_rows": -(-TILE["tile_rows"] // rows), "tile_cols": TILE["tile_cols"]}

@@ -132,7 +132,8 @@ class Linear(nn.Linear):
             out_site = None
         if (in_site is None and out_site is None) or input.numel() == 0:
             return F.linear(input, self.weight, self.bias)
-        self._check(input)
+        weight, bias = self.weight, self.bias
+        self._check(input, weight)
 
         batch, rows_per_sample = sample_rows(input)
         in_mask = in_site.mask(batch, rows_per_sample) if in_site is not None else None
@@ -140,24 +141,22 @@ class Linear(nn.Linear):
         if out_site is not None and out_mask is not None and not can_skip(out_mask):
             out_mask = None
         scale = in_site.scale if in_site is not None and in_site.folded else 1.0
-        if not needs_operator(input, self.weight, self.bias):
-            result: Tensor = _SkippingLinear.apply(
-                input, self.weight, self.bias, in_mask, out_mask, scale
-            )
+        if not needs_operator(input, weight, bias):
+            result: Tensor = _SkippingLinear.apply(input, weight, bias, in_mask, out_mask, scale)
             return result
-        refuse_forward_ad(input, self.weight, self.bias)
+        refuse_forward_ad(input, weight, bias)
         rows = input.reshape(-1, self.in_features)
         masks = mask_arguments(in_mask), NO_MASK, mask_arguments(out_mask)
-        y = Arguments(rows, self.weight, *masks, False, True, self.bias, scale=scale)()
+        y = Arguments(rows, weight, *masks, False, True, bias, scale=scale)()
         return y.view(*input.shape[:-1], self.out_features)
 
-    def _check(self, input: Tensor) -> None:
-        for name, tensor in (("input", input), ("weight", self.weight)):
-            if tensor.device.type not in ("cpu", "meta"):
+    def _check(self, input: Tensor, weight: Tensor) -> None:
+        for name, tensor in (("input", input), ("weight", weight)):
+            if not (tensor.is_cpu or tensor.is_meta):
                 raise TypeError(f"{name}: expected a CPU tensor, got one on {tensor.device}")
             operands.dtype_code(name, tensor)
-        if input.dtype != self.weight.dtype:
-            raise TypeError(f"input: expected {self.weight.dtype} as weight, got {input.dtype}")
+        if input.dtype != weight.dtype:
+            raise TypeError(f"input: expected {weight.dtype} as weight, got {input.dtype}")
         if input.shape[-1] != self.in_features:
             raise ValueError(
                 f"input: expected last dimension {self.in_features} (in_features), "

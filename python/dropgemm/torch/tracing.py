@@ -18,13 +18,17 @@ def functorch_active() -> bool:
 
 def needs_operator(*tensors: torch.Tensor | None) -> bool:
     """True where an address would not do: traced, transformed, subclassed, lazily negated."""
-    return (
+    if (
         torch.compiler.is_compiling()
-        or functorch_active()
+        or _torch_c._are_functorch_transforms_active()
         or _torch_c._len_torch_dispatch_stack() > 0
-        or torch.jit.is_tracing()  # type: ignore[no-untyped-call]
-        or any(t is not None and (type(t) not in _PLAIN or t.is_neg()) for t in tensors)
-    )
+        or _torch_c._is_tracing()
+    ):
+        return True
+    for tensor in tensors:
+        if tensor is not None and (type(tensor) not in _PLAIN or tensor.is_neg()):
+            return True
+    return False
 
 
 def refuse_forward_ad(*tensors: torch.Tensor | None) -> None:
