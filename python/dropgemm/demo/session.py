@@ -73,6 +73,7 @@ def train(variant: Variant, task: Task, dataset: data.Dataset, progress: Progres
     bar = progress.add_task(variant.name, total=task.total_steps)
     spent = 0.0
     permutation = torch.empty(0, dtype=torch.int64)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(variant.optimizer, task.total_steps)
     variant.model.train()
     for step in range(task.total_steps):
         if step % per_epoch == 0:
@@ -82,6 +83,7 @@ def train(variant: Variant, task: Task, dataset: data.Dataset, progress: Progres
         start = time.perf_counter()
         variant.step(x, y)
         spent += time.perf_counter() - start
+        decay.step()
         progress.advance(bar)
         if (step + 1) % every == 0 or step + 1 == task.total_steps:
             run.seconds.append(spent)
