@@ -21,9 +21,8 @@ std::atomic<const Backend*> chosen_backend{nullptr};
 const std::vector<const Backend*>& built_in() {
   static const std::vector<const Backend*> tables = [] {
     std::vector<const Backend*> list = {reference_backend(), cpu_backend()};
-    std::stable_sort(list.begin(), list.end(), [](const Backend* x, const Backend* y) {
-      return x->priority > y->priority;
-    });
+    std::stable_sort(list.begin(), list.end(),
+                     [](const Backend* x, const Backend* y) { return x->priority > y->priority; });
     return list;
   }();
   return tables;
@@ -143,8 +142,7 @@ Status find_backend(const std::string& name, const Backend** backend) {
 
 Status resolve_backend(const Context& ctx, const Backend** backend) {
   if (ctx.backend != nullptr) {
-    if (ctx.backend->abi_version != kBackendAbi ||
-        ctx.backend->struct_bytes != sizeof(Backend)) {
+    if (ctx.backend->abi_version != kBackendAbi || ctx.backend->struct_bytes != sizeof(Backend)) {
       return Status::invalid("ctx.backend", "a table of ABI " + std::to_string(kBackendAbi),
                              "ABI " + std::to_string(ctx.backend->abi_version) + " with " +
                                  std::to_string(ctx.backend->struct_bytes) + " bytes");

@@ -51,8 +51,8 @@ BackendLibrary find_cuda_library() {
 }  // namespace
 
 BackendLibrary take_backend_table(const std::string& path, dropgemm_backend_entry entry) {
-  const std::string expected_abi = path + ": expected a backend of ABI " +
-                                   std::to_string(kBackendAbi) + ", got ";
+  const std::string expected_abi =
+      path + ": expected a backend of ABI " + std::to_string(kBackendAbi) + ", got ";
   const Backend* const table = entry(kBackendAbi);
   if (table == nullptr) return {nullptr, expected_abi + "one that does not speak it"};
   if (table->abi_version != kBackendAbi) {

@@ -38,9 +38,10 @@ Status check_mask(const char* name, const TileMaskView* mask, const char* of,
   if (mask == nullptr) return {};
   DROPGEMM_RETURN_IF_ERROR(check_tile_mask(name, *mask));
   if (mask->rows == view.rows && mask->cols == view.cols) return {};
-  return Status::invalid(name, std::string("shape ") + size_text(view.rows, view.cols) +
-                                   " as " + of + " has, as passed",
-                         size_text(mask->rows, mask->cols));
+  return Status::invalid(
+      name,
+      std::string("shape ") + size_text(view.rows, view.cols) + " as " + of + " has, as passed",
+      size_text(mask->rows, mask->cols));
 }
 
 Status check_activation(const char* name, Activation activation) {
@@ -113,7 +114,8 @@ Status check_overlaps(const GemmArgs& args) {
     const char* name;
     MatrixView view;
   };
-  const Output outputs[] = {{"out", args.d}, {"aux_out", args.aux_out}, {"a_sum", a_sum_view(args)}};
+  const Output outputs[] = {
+      {"out", args.d}, {"aux_out", args.aux_out}, {"a_sum", a_sum_view(args)}};
   struct Input {
     const char* name;
     ConstMatrixView view;
@@ -168,8 +170,7 @@ Status gemm_workspace_bytes(const Context& ctx, const GemmArgs& args, std::size_
   DROPGEMM_RETURN_IF_ERROR(check_args(args));
   const Backend* backend = nullptr;
   DROPGEMM_RETURN_IF_ERROR(resolve_backend(ctx, &backend));
-  return call_backend(
-      [&](ErrorText) { return backend->gemm_workspace_bytes(&ctx, &args, bytes); });
+  return call_backend([&](ErrorText) { return backend->gemm_workspace_bytes(&ctx, &args, bytes); });
 }
 
 Status gemm_plan(const Context& ctx, const GemmArgs& args, GemmPlan* plan) {

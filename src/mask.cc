@@ -89,10 +89,9 @@ Status check_args(const GyroMaskArgs& args) {
     return Status::invalid("rows_per_sample", "at least 1", std::to_string(args.rows_per_sample));
   }
   if (args.mask.rows % args.rows_per_sample != 0) {
-    return Status::invalid("mask.rows",
-                           "a multiple of rows_per_sample = " +
-                               std::to_string(args.rows_per_sample),
-                           std::to_string(args.mask.rows));
+    return Status::invalid(
+        "mask.rows", "a multiple of rows_per_sample = " + std::to_string(args.rows_per_sample),
+        std::to_string(args.mask.rows));
   }
   const std::int64_t batch = args.mask.rows / args.rows_per_sample;
   DROPGEMM_RETURN_IF_ERROR(check_range("batch", batch, kMaxBatch));

@@ -30,9 +30,7 @@ bool extent_fits(std::int64_t size, std::int64_t stride, std::int64_t element_by
          limit / static_cast<std::uint64_t>(element_bytes) / static_cast<std::uint64_t>(size - 1);
 }
 
-bool is_empty(const ConstMatrixView& m) {
-  return m.data == nullptr || m.rows <= 0 || m.cols <= 0;
-}
+bool is_empty(const ConstMatrixView& m) { return m.data == nullptr || m.rows <= 0 || m.cols <= 0; }
 
 // The bytes between the first element and the ends of a view that is not empty: [low, high).
 struct ByteRange {
@@ -64,16 +62,20 @@ Rows as_rows(const ConstMatrixView& m) {
 
 std::size_t dtype_size(DType dtype) {
   switch (dtype) {
-    case DType::kFloat32: return 4;
-    case DType::kFloat64: return 8;
+    case DType::kFloat32:
+      return 4;
+    case DType::kFloat64:
+      return 8;
   }
   return 0;
 }
 
 const char* dtype_name(DType dtype) {
   switch (dtype) {
-    case DType::kFloat32: return "float32";
-    case DType::kFloat64: return "float64";
+    case DType::kFloat32:
+      return "float32";
+    case DType::kFloat64:
+      return "float64";
   }
   return "an unknown dtype";
 }

@@ -47,9 +47,9 @@ Status call_backend(const Call& call) {
   char text[512] = "";
   const std::int32_t code = call(ErrorText{text, sizeof text});
   if (code == static_cast<std::int32_t>(StatusCode::kOk)) return {};
-  return {static_cast<StatusCode>(code),
-          text[0] != '\0' ? std::string(text)
-                          : "the backend failed with code " + std::to_string(code)};
+  return {
+      static_cast<StatusCode>(code),
+      text[0] != '\0' ? std::string(text) : "the backend failed with code " + std::to_string(code)};
 }
 
 }  // namespace dropgemm

@@ -27,11 +27,10 @@ Status check_tile_mask(const std::string& name, const TileMaskView& mask) {
   }
   // The negated form also refuses NaN.
   if (!(mask.keep_hint >= 0.0 && mask.keep_hint <= 1.0)) {
-    return Status::invalid(name + ".keep_hint", "a rate in [0, 1]",
-                           std::to_string(mask.keep_hint));
+    return Status::invalid(name + ".keep_hint", "a rate in [0, 1]", std::to_string(mask.keep_hint));
   }
-  const std::int64_t rows = mask.transposed ? ceil_div(mask.cols, mask.tile_cols)
-                                            : ceil_div(mask.rows, mask.tile_rows);
+  const std::int64_t rows =
+      mask.transposed ? ceil_div(mask.cols, mask.tile_cols) : ceil_div(mask.rows, mask.tile_rows);
   const std::int64_t row_words = mask.transposed ? mask_row_words(mask.rows, mask.tile_rows)
                                                  : mask_row_words(mask.cols, mask.tile_cols);
   // 32 bits a word: a bit's index has to fit as well as a word's address.

@@ -52,12 +52,12 @@ struct GemmArgs {
   const float* scale_device = nullptr;
   const float* out_scale_device = nullptr;
 
-  ConstMatrixView addend;       // [M,N], optional
-  const void* bias = nullptr;   // [N], the operands' dtype, optional
+  ConstMatrixView addend;      // [M,N], optional
+  const void* bias = nullptr;  // [N], the operands' dtype, optional
   std::int64_t bias_stride = 1;
   Activation activation = Activation::kNone;
-  MatrixView aux_out;           // [M,N], optional: receives Z (0 where D is dropped)
-  ConstMatrixView grad_aux;     // [M,N], optional: D is multiplied by act'(grad_aux)
+  MatrixView aux_out;        // [M,N], optional: receives Z (0 where D is dropped)
+  ConstMatrixView grad_aux;  // [M,N], optional: D is multiplied by act'(grad_aux)
   Activation grad_activation = Activation::kNone;
 
   // [M], contiguous, optional: receives sum over k of (op(A) . Ma), unscaled. In the weight

@@ -12,8 +12,8 @@ namespace dropgemm {
 
 enum class DType : std::int32_t { kFloat32 = 0, kFloat64 = 1 };
 
-[[nodiscard]] std::size_t dtype_size(DType dtype);   // in bytes
-[[nodiscard]] const char* dtype_name(DType dtype);   // "float32"
+[[nodiscard]] std::size_t dtype_size(DType dtype);  // in bytes
+[[nodiscard]] const char* dtype_name(DType dtype);  // "float32"
 
 template <class T>
 struct dtype_of;

@@ -91,8 +91,8 @@ struct SubnetSet {
 // Writes the subnet id of each of the G row groups of a batch of `batch` samples to `ids` (room
 // for G = subnet_set(...).groups values).
 // Errors: those of check_schedule; step outside [0, kMaxStep]; batch outside [0, kMaxBatch].
-[[nodiscard]] Status subnet_ids(const GyroSchedule& schedule, std::int64_t step,
-                                std::int64_t batch, std::int64_t* ids);
+[[nodiscard]] Status subnet_ids(const GyroSchedule& schedule, std::int64_t step, std::int64_t batch,
+                                std::int64_t* ids);
 
 // How many of the S subnets a run of total_steps steps at a constant batch uses. Exact; every
 // subnet is used iff (steps of each set) * min(G, T_s) >= T_s. order = kRandom: how many subnets

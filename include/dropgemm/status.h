@@ -41,10 +41,10 @@ class [[nodiscard]] Status {
 };
 
 // Hands a failed Status up to the caller.
-#define DROPGEMM_RETURN_IF_ERROR(expression)                        \
-  do {                                                              \
-    ::dropgemm::Status status_of_expression = (expression);         \
-    if (!status_of_expression.ok()) return status_of_expression;    \
+#define DROPGEMM_RETURN_IF_ERROR(expression)                     \
+  do {                                                           \
+    ::dropgemm::Status status_of_expression = (expression);      \
+    if (!status_of_expression.ok()) return status_of_expression; \
   } while (false)
 
 }  // namespace dropgemm

@@ -27,17 +27,10 @@ std::int32_t describe(char* text, std::size_t capacity) {
   return 0;
 }
 
-constexpr Backend kTable = {kBackendAbi,
-                            sizeof(Backend),
-                            "cpu",
-                            /*priority=*/10,
-                            available,
-                            describe,
-                            gemm_plan,
-                            gemm_workspace_bytes,
-                            gemm,
-                            bernoulli_mask,
-                            gyro_mask};
+constexpr Backend kTable = {
+    kBackendAbi,     sizeof(Backend), "cpu",
+    /*priority=*/10, available,       describe, gemm_plan, gemm_workspace_bytes, gemm,
+    bernoulli_mask,  gyro_mask};
 
 }  // namespace
 }  // namespace cpu

@@ -49,8 +49,8 @@ void fill_left_out(const Product<T>& p, const Epilogue<T>& e, const T* zeros, st
   const Axis &m_axis = p.axes.m, &n_axis = p.axes.n;
   const bool fill_dropped = p.args->out_fill == OutFill::kZero;
   // Where the epilogue of nothing is 0, empty is as good as dropped.
-  const bool empty_is_zero = fill_dropped && e.bias == nullptr && e.addend.data == nullptr &&
-                             e.grad_aux.data == nullptr;
+  const bool empty_is_zero =
+      fill_dropped && e.bias == nullptr && e.addend.data == nullptr && e.grad_aux.data == nullptr;
   for (std::int64_t m = begin; m < end; ++m) {
     const Position row = position(m_axis, m);
     if (row == Position::kDropped || (row == Position::kEmpty && empty_is_zero)) {
@@ -73,7 +73,7 @@ void fill_left_out(const Product<T>& p, const Epilogue<T>& e, const T* zeros, st
 
 template void fill_left_out<float>(const Product<float>&, const Epilogue<float>&, const float*,
                                    std::int64_t, std::int64_t);
-template void fill_left_out<double>(const Product<double>&, const Epilogue<double>&,
-                                    const double*, std::int64_t, std::int64_t);
+template void fill_left_out<double>(const Product<double>&, const Epilogue<double>&, const double*,
+                                    std::int64_t, std::int64_t);
 
 }  // namespace dropgemm::cpu

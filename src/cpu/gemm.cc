@@ -190,11 +190,11 @@ void multiply_tile(const Product<T>& p, const Epilogue<T>& epilogue, const T* a,
   tile.is_final = k1 == p.k;
 
   if (p.args->d.col_stride == 1) {
-    const std::int64_t n = tile.col_index != nullptr ? tile.col_index[tile.col_begin]
-                                                     : tile.col_begin;
+    const std::int64_t n =
+        tile.col_index != nullptr ? tile.col_index[tile.col_begin] : tile.col_begin;
     for (std::int32_t i = 0; i < tile.rows; ++i) {
-      const std::int64_t m = tile.row_index != nullptr ? tile.row_index[tile.row_begin + i]
-                                                       : tile.row_begin + i;
+      const std::int64_t m =
+          tile.row_index != nullptr ? tile.row_index[tile.row_begin + i] : tile.row_begin + i;
       const T* d = static_cast<const T*>(p.args->d.data) + m * p.args->d.row_stride + n;
       __builtin_prefetch(d, 1);
       __builtin_prefetch(d + tile.cols - 1, 1);
@@ -249,8 +249,7 @@ void run_item(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t blo
           continue;
         }
         multiply_tile(p, epilogue, a, scratch.packed_b + (n - item.n_first) * p.k_block * nr, m, n,
-                      count, scratch.segments + (unit + 1) * p.max_segments(), k0, k1,
-                      scratch.acc);
+                      count, scratch.segments + (unit + 1) * p.max_segments(), k0, k1, scratch.acc);
       }
     }
     if (p.k == 0) break;
@@ -278,8 +277,8 @@ Epilogue<T> make_epilogue(const GemmArgs& args) {
   e.bias = static_cast<const T*>(args.bias);
   e.bias_stride = args.bias_stride;
   e.scale = static_cast<T>(args.scale * (args.scale_device != nullptr ? *args.scale_device : 1.0F));
-  e.out_scale = static_cast<T>(
-      args.out_scale * (args.out_scale_device != nullptr ? *args.out_scale_device : 1.0F));
+  e.out_scale = static_cast<T>(args.out_scale *
+                               (args.out_scale_device != nullptr ? *args.out_scale_device : 1.0F));
   e.activation = static_cast<std::int32_t>(args.activation);
   e.grad_activation = static_cast<std::int32_t>(args.grad_activation);
   return e;
@@ -382,8 +381,8 @@ std::int32_t gemm_workspace_bytes(const Context* ctx, const GemmArgs* args, std:
 }
 
 std::int32_t gemm(const Context* ctx, const GemmArgs* args, ErrorText error) {
-  const StatusCode code = args->a.dtype == DType::kFloat64 ? run<double>(*ctx, *args)
-                                                           : run<float>(*ctx, *args);
+  const StatusCode code =
+      args->a.dtype == DType::kFloat64 ? run<double>(*ctx, *args) : run<float>(*ctx, *args);
   if (code != StatusCode::kOk) {
     std::snprintf(error.text, error.capacity, "gemm: expected room for the workspace, got none");
   }

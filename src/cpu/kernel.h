@@ -22,16 +22,16 @@ struct Segment {
 template <class T>
 struct PackArgs {
   const T* source;
-  std::int64_t lane_stride;         // elements between neighbours along the panel axis
-  std::int64_t depth_stride;        // elements between neighbours along K
-  const std::int32_t* lane_index;   // packed position -> source position, ascending; null: itself
-  std::int64_t lane_begin;          // first packed position
+  std::int64_t lane_stride;        // elements between neighbours along the panel axis
+  std::int64_t depth_stride;       // elements between neighbours along K
+  const std::int32_t* lane_index;  // packed position -> source position, ascending; null: itself
+  std::int64_t lane_begin;         // first packed position
   std::int64_t count;
   const std::int32_t* depth_index;  // as lane_index, along K
   const Segment* segments;          // the depth that is needed, in packed positions
   std::int32_t num_segments;
-  std::int64_t depth_origin;        // the packed depth that lies first in a panel
-  T* out;                           // panel 0
+  std::int64_t depth_origin;  // the packed depth that lies first in a panel
+  T* out;                     // panel 0
   std::int64_t panel_stride;
 };
 
@@ -61,16 +61,16 @@ struct Epilogue {
 // One mr x nr tile on its way to D.
 template <class T>
 struct TileStore {
-  const T* acc;                  // [mr][nr]
-  const std::int32_t* row_index; // packed -> D's row, null: itself
+  const T* acc;                   // [mr][nr]
+  const std::int32_t* row_index;  // packed -> D's row, null: itself
   const std::int32_t* col_index;
-  std::int64_t row_begin;        // packed
+  std::int64_t row_begin;  // packed
   std::int64_t col_begin;
   std::int32_t rows;
   std::int32_t cols;
-  const std::uint32_t* keep;     // bit j of word i: element (i, j) is kept; null: all are
-  bool add_partial;              // D holds the sum over earlier depth
-  bool is_final;                 // false: only store the sum so far
+  const std::uint32_t* keep;  // bit j of word i: element (i, j) is kept; null: all are
+  bool add_partial;           // D holds the sum over earlier depth
+  bool is_final;              // false: only store the sum so far
 };
 
 template <class T>

@@ -70,8 +70,8 @@ struct PrunedUnits {
                         Segment* out) const;
   // The depth of A's unit mu, or B's unit nu, that any kept output unit walks.
   std::int32_t a_segments(std::int64_t mu, std::uint64_t* scratch, Segment* out) const;
-  std::int32_t b_segments(std::int64_t nu, std::int64_t k0, std::int64_t k1,
-                          std::uint64_t* scratch, Segment* out) const;
+  std::int32_t b_segments(std::int64_t nu, std::int64_t k0, std::int64_t k1, std::uint64_t* scratch,
+                          Segment* out) const;
   [[nodiscard]] std::int64_t max_segments() const { return a.cols / 2 + 1; }
   [[nodiscard]] std::int64_t scratch_words() const { return a.row_words(); }
 

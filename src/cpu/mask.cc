@@ -55,14 +55,17 @@ void draw_words_generic(const DrawStream& stream, std::uint32_t block, std::int6
                                              std::int64_t words, std::uint32_t* draws) {
   draw_words_body(stream, block, words, draws);
 }
-[[gnu::target(DROPGEMM_TARGET_AVX512)]] void
-threshold_words_avx512(const DrawStream& stream, std::uint32_t block, std::int64_t words,
-                       std::uint32_t threshold, std::uint32_t* bits) {
+[[gnu::target(DROPGEMM_TARGET_AVX512)]] void threshold_words_avx512(const DrawStream& stream,
+                                                                    std::uint32_t block,
+                                                                    std::int64_t words,
+                                                                    std::uint32_t threshold,
+                                                                    std::uint32_t* bits) {
   threshold_words_body(stream, block, words, threshold, bits);
 }
-[[gnu::target(DROPGEMM_TARGET_AVX512)]] void
-draw_words_avx512(const DrawStream& stream, std::uint32_t block, std::int64_t words,
-                  std::uint32_t* draws) {
+[[gnu::target(DROPGEMM_TARGET_AVX512)]] void draw_words_avx512(const DrawStream& stream,
+                                                               std::uint32_t block,
+                                                               std::int64_t words,
+                                                               std::uint32_t* draws) {
   draw_words_body(stream, block, words, draws);
 }
 #endif

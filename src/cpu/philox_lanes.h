@@ -9,8 +9,8 @@
 
 namespace dropgemm::cpu {
 
-constexpr int kLanes = 16;             // blocks at a time
-constexpr int kLaneWords = kLanes / 8; // words of a mask that they fill
+constexpr int kLanes = 16;              // blocks at a time
+constexpr int kLaneWords = kLanes / 8;  // words of a mask that they fill
 
 // draw[w][i]: word w of block first_block + i.
 struct LaneDraws {
@@ -51,8 +51,7 @@ struct LaneDraws {
 // Bit 4 * b + w of each word: draw w of block b is at least `threshold`.
 [[gnu::always_inline]] inline void threshold_words_body(const DrawStream& stream,
                                                         std::uint32_t first_block,
-                                                        std::int64_t words,
-                                                        std::uint32_t threshold,
+                                                        std::int64_t words, std::uint32_t threshold,
                                                         std::uint32_t* bits) {
   LaneDraws lanes;
   for (std::int64_t word = 0; word < words; word += kLaneWords) {

@@ -64,10 +64,10 @@ struct Product {
 
   // Scratch of one thread.
   struct Scratch {
-    T* packed_b = nullptr;         // [n_block][k_block][nr]
-    T* acc = nullptr;              // [mr][nr]
-    T* zeros = nullptr;            // [nr]
-    Segment* segments = nullptr;   // [n_block + 1][max_segments]
+    T* packed_b = nullptr;        // [n_block][k_block][nr]
+    T* acc = nullptr;             // [mr][nr]
+    T* zeros = nullptr;           // [nr]
+    Segment* segments = nullptr;  // [n_block + 1][max_segments]
     std::int32_t* counts = nullptr;
     std::uint64_t* words = nullptr;
   };

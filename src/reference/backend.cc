@@ -15,17 +15,10 @@ std::int32_t describe(char* text, std::size_t capacity) {
   return 0;
 }
 
-constexpr Backend kTable = {kBackendAbi,
-                            sizeof(Backend),
-                            "reference",
-                            /*priority=*/0,
-                            available,
-                            describe,
-                            gemm_plan,
-                            gemm_workspace_bytes,
-                            gemm,
-                            bernoulli_mask,
-                            gyro_mask};
+constexpr Backend kTable = {
+    kBackendAbi,    sizeof(Backend), "reference",
+    /*priority=*/0, available,       describe,    gemm_plan, gemm_workspace_bytes,
+    gemm,           bernoulli_mask,  gyro_mask};
 
 }  // namespace
 }  // namespace reference

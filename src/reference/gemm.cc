@@ -15,9 +15,12 @@ constexpr double kGeluCubic = 0.044715;
 
 double activate(Activation activation, double z) {
   switch (activation) {
-    case Activation::kNone: return z;
-    case Activation::kRelu: return z < 0 ? 0.0 : z;  // NaN stays NaN, as torch has it
-    case Activation::kGeluErf: return 0.5 * z * (1 + std::erf(z * kSqrtHalf));
+    case Activation::kNone:
+      return z;
+    case Activation::kRelu:
+      return z < 0 ? 0.0 : z;  // NaN stays NaN, as torch has it
+    case Activation::kGeluErf:
+      return 0.5 * z * (1 + std::erf(z * kSqrtHalf));
     case Activation::kGeluTanh:
       return 0.5 * z * (1 + std::tanh(kSqrtTwoOverPi * (z + kGeluCubic * z * z * z)));
   }
@@ -27,11 +30,12 @@ double activate(Activation activation, double z) {
 // act'(z) * g. ReLU's derivative selects: a NaN in g does not pass where z <= 0.
 double multiply_by_gradient(Activation activation, double z, double g) {
   switch (activation) {
-    case Activation::kNone: return g;
-    case Activation::kRelu: return z <= 0 ? 0.0 : g;
+    case Activation::kNone:
+      return g;
+    case Activation::kRelu:
+      return z <= 0 ? 0.0 : g;
     case Activation::kGeluErf:
-      return g * (0.5 * (1 + std::erf(z * kSqrtHalf)) +
-                  z * kInvSqrtTwoPi * std::exp(-0.5 * z * z));
+      return g * (0.5 * (1 + std::erf(z * kSqrtHalf)) + z * kInvSqrtTwoPi * std::exp(-0.5 * z * z));
     case Activation::kGeluTanh: {
       const double inner = kSqrtTwoOverPi * (z + kGeluCubic * z * z * z);
       const double t = std::tanh(inner);
@@ -122,8 +126,7 @@ void run(const GemmArgs& args) {
 std::int32_t gemm_plan(const Context* /*ctx*/, const GemmArgs* args, GemmPlan* plan) {
   const GemmShape shape = gemm_shape(*args);
   const bool empty = shape.m == 0 || shape.n == 0 || shape.k == 0;
-  const bool masked =
-      args->a_mask != nullptr || args->b_mask != nullptr || args->d_mask != nullptr;
+  const bool masked = args->a_mask != nullptr || args->b_mask != nullptr || args->d_mask != nullptr;
   *plan = GemmPlan{};
   plan->path = empty ? GemmPath::kNone : masked ? GemmPath::kSelect : GemmPath::kDense;
   plan->unit_m = shape.m;

@@ -24,8 +24,7 @@ void clear(const MutableTileMaskView& mask) {
 }
 
 void keep_tile(const MutableTileMaskView& mask, std::int64_t tile_row, std::int64_t tile_col) {
-  std::uint32_t* const row =
-      mask.bits + tile_row * mask_row_words(mask.cols, mask.tile_cols);
+  std::uint32_t* const row = mask.bits + tile_row * mask_row_words(mask.cols, mask.tile_cols);
   row[tile_col / 32] |= std::uint32_t{1} << (tile_col % 32);
 }
 

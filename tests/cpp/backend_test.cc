@@ -71,8 +71,8 @@ TEST_F(BackendTest, UnknownNamesListTheKnownOnes) {
   const std::string expected = "backend: expected one of cpu, reference, cuda, got 'tpu'";
   const Backend* backend = nullptr;
   std::string line;
-  for (const Status& status : {find_backend("tpu", &backend), use_backend("tpu"),
-                               describe_backend("tpu", &line)}) {
+  for (const Status& status :
+       {find_backend("tpu", &backend), use_backend("tpu"), describe_backend("tpu", &line)}) {
     EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
     EXPECT_EQ(status.message(), expected);
   }

@@ -44,8 +44,8 @@ struct GemmCase {
            (trans_a ? " Ta" : "") + (trans_b ? " Tb" : "") + " masks a" + tile(a_tile) + " b" +
            tile(b_tile) + " d" + tile(d_tile) + " keep " + std::to_string(keep) + " layout " +
            std::to_string(static_cast<int>(layout)) + (bias ? " bias" : "") +
-           (addend ? " addend" : "") + (aux_out ? " aux" : "") + (a_sum ? " a_sum" : "") +
-           " act " + std::to_string(static_cast<int>(activation)) + " grad " +
+           (addend ? " addend" : "") + (aux_out ? " aux" : "") + (a_sum ? " a_sum" : "") + " act " +
+           std::to_string(static_cast<int>(activation)) + " grad " +
            std::to_string(static_cast<int>(grad)) + " seed " + std::to_string(seed);
   }
 };
@@ -55,10 +55,18 @@ class Array {
  public:
   Array(std::int64_t rows, std::int64_t cols, Layout layout) : rows_(rows), cols_(cols) {
     switch (layout) {
-      case Layout::kRowMajor: row_stride_ = cols, col_stride_ = 1; break;
-      case Layout::kPadded: row_stride_ = cols + 3, col_stride_ = 1; break;
-      case Layout::kColMajor: row_stride_ = 1, col_stride_ = rows + 1; break;
-      case Layout::kSpread: row_stride_ = 2 * cols + 1, col_stride_ = 2; break;
+      case Layout::kRowMajor:
+        row_stride_ = cols, col_stride_ = 1;
+        break;
+      case Layout::kPadded:
+        row_stride_ = cols + 3, col_stride_ = 1;
+        break;
+      case Layout::kColMajor:
+        row_stride_ = 1, col_stride_ = rows + 1;
+        break;
+      case Layout::kSpread:
+        row_stride_ = 2 * cols + 1, col_stride_ = 2;
+        break;
     }
     data_.assign(static_cast<std::size_t>(rows * row_stride_ + cols * col_stride_ + 1), T(0));
   }
@@ -101,7 +109,8 @@ class Mask {
     const std::int64_t row_words = mask_row_words(wide, tc);
     for (std::int64_t i = 0; i < ceil_div(tall, tr); ++i) {
       for (std::int64_t j = 0; j < ceil_div(wide, tc); ++j) {
-        if (kept(random)) words_[static_cast<std::size_t>(i * row_words + j / 32)] |= 1U << (j % 32);
+        if (kept(random))
+          words_[static_cast<std::size_t>(i * row_words + j / 32)] |= 1U << (j % 32);
       }
     }
     view_->bits = words_.data();
@@ -187,11 +196,12 @@ void check_against_reference(const Context& ctx, const GemmCase& c) {
     const double error = std::abs(got - expected);
     const double ratio = std::isnan(got) || std::isnan(expected)
                              ? std::numeric_limits<double>::infinity()
-                             : error == 0 ? 0.0 : error / (bound + eps * std::abs(expected));
+                         : error == 0 ? 0.0
+                                      : error / (bound + eps * std::abs(expected));
     if (ratio > worst) {
       worst = ratio;
-      where = std::string(what) + "[" + std::to_string(i) + ", " + std::to_string(j) + "] = " +
-              std::to_string(got) + ", expected " + std::to_string(expected);
+      where = std::string(what) + "[" + std::to_string(i) + ", " + std::to_string(j) +
+              "] = " + std::to_string(got) + ", expected " + std::to_string(expected);
     }
   };
   for (std::int64_t i = 0; i < c.m; ++i) {

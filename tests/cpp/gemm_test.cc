@@ -157,8 +157,8 @@ TEST_P(GemmTest, OnePatternForTheBatch) {
 }
 
 TEST_P(GemmTest, Epilogues) {
-  for (auto act : {Activation::kNone, Activation::kRelu, Activation::kGeluErf,
-                   Activation::kGeluTanh}) {
+  for (auto act :
+       {Activation::kNone, Activation::kRelu, Activation::kGeluErf, Activation::kGeluTanh}) {
     for (auto layout : {Layout::kRowMajor, Layout::kPadded, Layout::kSpread}) {
       GemmCase c;
       c.m = 40, c.n = 70, c.k = 33, c.layout = layout, c.activation = act, c.aux_out = true;

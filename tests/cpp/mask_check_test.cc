@@ -117,7 +117,8 @@ TEST_F(MaskCheck, GyroTileRowsAreAGroupOrASample) {
     gyro_.mask.tile_rows = tile_rows;
     EXPECT_EQ(refusal(gyro_),
               "mask.tile_rows: expected 2 rows of a sample times 1 or the 2 samples of a group, "
-              "got " + std::to_string(tile_rows));
+              "got " +
+                  std::to_string(tile_rows));
   }
   for (const std::int64_t tile_rows : {2, 4}) {
     gyro_.mask.tile_rows = tile_rows;

@@ -14,8 +14,8 @@
 namespace dropgemm {
 namespace {
 
-constexpr std::int64_t kSubnets = 1024;   // independent draws of each feature
-constexpr std::int64_t kFeatures = 500;   // not a whole number of words
+constexpr std::int64_t kSubnets = 1024;  // independent draws of each feature
+constexpr std::int64_t kFeatures = 500;  // not a whole number of words
 constexpr double kFalseAlarm = 1e-3;
 
 double log_binomial(std::int64_t n, std::int64_t k, double q) {

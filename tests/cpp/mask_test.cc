@@ -285,8 +285,7 @@ TEST_P(EveryBackend, AStepOnTheDeviceWinsAndIsClamped) {
   const auto at = [&](std::int64_t value, bool device) {
     args.step = gyro.step = StepRef{device ? std::int64_t{7} : value, device ? &step : nullptr};
     step = value;
-    return std::make_pair(draw(on(GetParam()), args, 3, 50),
-                          draw(on(GetParam()), gyro, 16, 50, 1));
+    return std::make_pair(draw(on(GetParam()), args, 3, 50), draw(on(GetParam()), gyro, 16, 50, 1));
   };
   EXPECT_EQ(at(41, true), at(41, false));
   EXPECT_NE(at(41, true), at(7, false));

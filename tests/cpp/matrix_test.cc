@@ -77,9 +77,9 @@ TEST(Matrix, ChecksNameTheOperandAndWhatCame) {
             "a: expected sizes of at least 0, got [2, -8]");
   EXPECT_EQ(message(strided(nullptr, 2, 3, 3, 1)),
             "a: expected memory for [2, 3] elements, got a null pointer");
-  EXPECT_EQ(message(strided(data.data(), kHuge, 2, 0, 0)),
-            "a: expected fewer than 2^63 bytes of elements, got [" + std::to_string(kHuge) +
-                ", 2]");
+  EXPECT_EQ(
+      message(strided(data.data(), kHuge, 2, 0, 0)),
+      "a: expected fewer than 2^63 bytes of elements, got [" + std::to_string(kHuge) + ", 2]");
   EXPECT_NE(message(strided(data.data(), 3, 2, kHuge / 2, 1)).find("within the address space"),
             std::string::npos);
   EXPECT_NE(message(strided(data.data(), 3, 2, std::numeric_limits<std::int64_t>::min(), 1))
@@ -87,8 +87,9 @@ TEST(Matrix, ChecksNameTheOperandAndWhatCame) {
             std::string::npos);
   ConstMatrixView odd = strided(data.data(), 2, 2, 2, 1);
   odd.data = reinterpret_cast<const char*>(data.data()) + 2;
-  EXPECT_EQ(message(odd), "a: expected a pointer aligned to 4 bytes, got one that is 2 past a "
-                          "multiple");
+  EXPECT_EQ(message(odd),
+            "a: expected a pointer aligned to 4 bytes, got one that is 2 past a "
+            "multiple");
   ConstMatrixView unknown = strided(data.data(), 2, 2, 2, 1);
   unknown.dtype = static_cast<DType>(9);
   const Status status = check_matrix("a", unknown);
@@ -129,8 +130,7 @@ TEST(Matrix, OverlapOfSlicesIsExact) {
   constexpr std::int64_t kPitch = 6, kRows = 5;
   std::vector<float> data(static_cast<std::size_t>(kPitch * kRows));
   int apart = 0, together = 0;
-  const auto slice = [&](std::int64_t row, std::int64_t col, std::int64_t rows,
-                         std::int64_t cols) {
+  const auto slice = [&](std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t cols) {
     return strided(data.data() + row * kPitch + col, rows, cols, kPitch, 1);
   };
   for (std::int64_t row = 0; row < kRows; ++row) {
@@ -174,9 +174,9 @@ TEST(Matrix, OverlapIsNeverMissed) {
     const MatrixView y = draw();
     if (!share_an_element(x, y)) continue;
     ++shared;
-    ASSERT_TRUE(may_overlap(x, y)) << x.rows << "x" << x.cols << " strides " << x.row_stride << ", "
-                                   << x.col_stride << " and " << y.rows << "x" << y.cols
-                                   << " strides " << y.row_stride << ", " << y.col_stride;
+    ASSERT_TRUE(may_overlap(x, y))
+        << x.rows << "x" << x.cols << " strides " << x.row_stride << ", " << x.col_stride << " and "
+        << y.rows << "x" << y.cols << " strides " << y.row_stride << ", " << y.col_stride;
   }
   EXPECT_GT(shared, 1000);
 }

@@ -31,8 +31,7 @@ GyroSchedule make(std::int64_t total_steps, std::int64_t subnets, std::int64_t c
 
 std::vector<std::int64_t> ids_of(const GyroSchedule& schedule, std::int64_t step,
                                  std::int64_t batch) {
-  std::vector<std::int64_t> ids(
-      static_cast<std::size_t>(subnet_set(schedule, step, batch).groups));
+  std::vector<std::int64_t> ids(static_cast<std::size_t>(subnet_set(schedule, step, batch).groups));
   const Status status = subnet_ids(schedule, step, batch, ids.data());
   EXPECT_TRUE(status.ok()) << status.message();
   return ids;
@@ -257,8 +256,7 @@ TEST(Schedule, RandomOrderFavoursNoIdWhereGroupsAreFew) {
 TEST(Schedule, RandomOrderWithAllSubnetsTakesThemAll) {
   GyroSchedule schedule = make(10, 5, 8);
   schedule.order = SubnetOrder::kRandom;
-  EXPECT_EQ(ids_of(schedule, 0, 10),
-            (std::vector<std::int64_t>{0, 1, 2, 3, 4}));
+  EXPECT_EQ(ids_of(schedule, 0, 10), (std::vector<std::int64_t>{0, 1, 2, 3, 4}));
   EXPECT_TRUE(has_fixed_groups(schedule));
 }
 
