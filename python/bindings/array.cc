@@ -123,6 +123,18 @@ DType dtype_at(const char* name, nb::handle tuple, Py_ssize_t index) {
   return static_cast<DType>(code);
 }
 
+// The number of elements of an array that has no gaps.
+std::int64_t contiguous_size(const char* name, const Owner& array) {
+  std::int64_t size = 1;
+  bool contiguous = true;
+  for (std::size_t i = array.ndim(); i-- > 0;) {
+    contiguous = contiguous && (array.shape(i) <= 1 || array.stride(i) == size);
+    size *= static_cast<std::int64_t>(array.shape(i));
+  }
+  if (!contiguous && size > 0) raise_value(name, "a contiguous array", "a strided one");
+  return size;
+}
+
 }  // namespace
 
 Matrix to_matrix(const char* name, nb::handle object, Access access) {
@@ -212,18 +224,28 @@ MaskWords to_mask_words(const char* name, nb::handle object, Access access, std:
   if (array.dtype() != nb::dtype<std::uint32_t>() && array.dtype() != nb::dtype<std::int32_t>()) {
     raise_type(name, "bits of dtype uint32", dtype_text(array.dtype()));
   }
-  std::int64_t size = 1;
-  bool contiguous = true;
-  for (std::size_t i = array.ndim(); i-- > 0;) {
-    contiguous = contiguous && (array.shape(i) <= 1 || array.stride(i) == size);
-    size *= static_cast<std::int64_t>(array.shape(i));
-  }
-  if (!contiguous && size > 0) raise_value(name, "contiguous bits", "strided ones");
+  const std::int64_t size = contiguous_size(name, array);
   if (size < words) {
     raise_value(name, "at least " + std::to_string(words) + " words of bits", std::to_string(size));
   }
   result.data = static_cast<std::uint32_t*>(address(array));
   return result;
+}
+
+Bytes to_bytes(const char* name, nb::handle object, std::int64_t size) {
+  Bytes bytes;
+  if (PyLong_Check(object.ptr())) {
+    bytes.data = static_cast<std::uint8_t*>(to_address(object));
+    return bytes;
+  }
+  bytes.owner = to_array(name, object, Access::kWrite);
+  const std::int64_t got = contiguous_size(name, bytes.owner);
+  if (bytes.owner.itemsize() != 1 || got != size) {
+    raise_value(name, std::to_string(size) + " elements of one byte",
+                std::to_string(got) + " of " + std::to_string(bytes.owner.itemsize()));
+  }
+  bytes.data = static_cast<std::uint8_t*>(address(bytes.owner));
+  return bytes;
 }
 
 std::optional<Mask> to_mask(const char* name, nb::handle object) {

@@ -71,6 +71,13 @@ struct MaskWords {
 [[nodiscard]] MaskWords to_mask_words(const char* name, nb::handle object, Access access,
                                       std::int64_t words);
 
+// An address, or a contiguous, writable array of `size` elements of one byte.
+struct Bytes {
+  Owner owner;
+  std::uint8_t* data = nullptr;
+};
+[[nodiscard]] Bytes to_bytes(const char* name, nb::handle object, std::int64_t size);
+
 // ValueError, TypeError or RuntimeError with the status's own text.
 void raise_if_error(const Status& status);
 

@@ -91,21 +91,9 @@ void to_dense(nb::handle mask, nb::handle out) {
   const std::optional<Mask> source = to_mask("mask", mask);
   if (!source) raise_if_error(Status::invalid_type("mask", "a mask", "None"));
   raise_if_error(check_tile_mask("mask", source->view));
-  std::uint8_t* bytes = nullptr;
-  nb::ndarray<nb::device::cpu, nb::c_contig> owner;
-  if (PyLong_Check(out.ptr())) {
-    bytes = reinterpret_cast<std::uint8_t*>(nb::cast<std::uintptr_t>(out));
-  } else {
-    owner = nb::cast<nb::ndarray<nb::device::cpu, nb::c_contig>>(out, /*convert=*/false);
-    if (owner.itemsize() != 1 ||
-        static_cast<std::int64_t>(owner.size()) != source->view.rows * source->view.cols) {
-      raise_if_error(Status::invalid("out", "one byte an element of the mask",
-                                     std::to_string(owner.nbytes()) + " bytes"));
-    }
-    bytes = static_cast<std::uint8_t*>(owner.data());
-  }
+  const Bytes bytes = to_bytes("out", out, source->view.rows * source->view.cols);
   nb::gil_scoped_release released;
-  expand(source->view, bytes);
+  expand(source->view, bytes.data);
 }
 
 }  // namespace

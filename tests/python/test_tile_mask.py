@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import dropgemm as dg
+from dropgemm import _core
 from dense import to_framework, to_numpy
 
 CASES = [((1, 1), (1, 1)), ((256, 2048), (128, 32)), ((130, 65), (128, 32)), ((7, 99), (2, 3)),
@@ -102,3 +103,16 @@ def test_bad_masks_are_refused(case):
     make, error, message = BAD[case]
     with pytest.raises(error, match=message):
         make()
+
+
+def test_the_core_checks_where_it_writes_a_dense_mask():
+    mask = (WORD, 2, 9, 1, 1, 0.5, False)
+    for out, message in (
+        (np.zeros((2, 9), np.float32), "out: expected 18 elements of one byte, got 18 of 4"),
+        (np.zeros((2, 8), bool), "out: expected 18 elements of one byte, got 16 of 1"),
+        (np.zeros((2, 18), bool)[:, ::2], "out: expected a contiguous array, got a strided one"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _core.mask_to_dense(mask, out)
+    with pytest.raises(TypeError, match="mask: expected a mask, got None"):
+        _core.mask_to_dense(None, np.zeros((2, 9), bool))
