@@ -111,7 +111,7 @@ void bind_mask(nb::module_& module) {
              nb::arg("random_order"), nb::arg("rows_per_sample"),
              "Fills bits with the subnets' masks, one row group after the other. group_rows is\n"
              "the schedule's tile_rows in samples, 0 for element-wise gyro.");
-  module.def("mask_to_dense", to_dense, nb::arg("mask"), nb::arg("out"),
+  module.def("mask_to_dense", to_dense, nb::arg("mask").none(), nb::arg("out"),
              "Writes a mask as one byte an element, 1 = kept, to out (an address or a\n"
              "contiguous array).");
   module.def("keep_count", keep_count, nb::arg("p"), nb::arg("tiles"),

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import dropgemm as dg
-from dropgemm import _core
 from dense import to_framework, to_numpy
+from dropgemm import _core
 
 CASES = [((1, 1), (1, 1)), ((256, 2048), (128, 32)), ((130, 65), (128, 32)), ((7, 99), (2, 3)),
          ((33, 1), (1, 1)), ((3, 1000), (1, 1)), ((0, 8), (4, 4)), ((8, 0), (4, 4)),
