@@ -44,14 +44,15 @@ void write_empty(const Product<T>& p, const Epilogue<T>& e, const T* zeros, std:
 }  // namespace
 
 template <class T>
-void fill_left_out(const Product<T>& p, const Epilogue<T>& e, const T* zeros, std::int64_t begin,
-                   std::int64_t end) {
+void fill_left_out(const Product<T>& p, const Epilogue<T>& e, T* zeros) {
   const Axis &m_axis = p.axes.m, &n_axis = p.axes.n;
+  std::fill_n(zeros, p.kernels->nr, T(0));
   const bool fill_dropped = p.args->out_fill == OutFill::kZero;
   // Where the epilogue of nothing is 0, empty is as good as dropped.
-  const bool empty_is_zero =
-      fill_dropped && e.bias == nullptr && e.addend.data == nullptr && e.grad_aux.data == nullptr;
-  for (std::int64_t m = begin; m < end; ++m) {
+  const bool empty_is_zero = fill_dropped && e.bias == nullptr && e.addend.data == nullptr &&
+                             e.grad_aux.data == nullptr;
+#pragma omp for schedule(static) nowait
+  for (std::int64_t m = 0; m < m_axis.extent; ++m) {
     const Position row = position(m_axis, m);
     if (row == Position::kDropped || (row == Position::kEmpty && empty_is_zero)) {
       if (fill_dropped) write_zeros(e, m, 0, n_axis.extent);
@@ -59,21 +60,19 @@ void fill_left_out(const Product<T>& p, const Epilogue<T>& e, const T* zeros, st
     }
     const std::int64_t runs = n_axis.runs != nullptr ? n_axis.num_runs : 1;
     for (std::int64_t r = 0; r < runs; ++r) {
-      const std::int64_t first = n_axis.runs != nullptr ? n_axis.runs[r] : 0;
-      const std::int64_t last = n_axis.runs != nullptr ? n_axis.runs[r + 1] : n_axis.extent;
-      const Position here = std::max(row, position(n_axis, first));
+      const std::int64_t begin = n_axis.runs != nullptr ? n_axis.runs[r] : 0;
+      const std::int64_t end = n_axis.runs != nullptr ? n_axis.runs[r + 1] : n_axis.extent;
+      const Position here = std::max(row, position(n_axis, begin));
       if (here == Position::kEmpty && !empty_is_zero) {
-        write_empty(p, e, zeros, m, first, last);
+        write_empty(p, e, zeros, m, begin, end);
       } else if (here != Position::kCompute && fill_dropped) {
-        write_zeros(e, m, first, last);
+        write_zeros(e, m, begin, end);
       }
     }
   }
 }
 
-template void fill_left_out<float>(const Product<float>&, const Epilogue<float>&, const float*,
-                                   std::int64_t, std::int64_t);
-template void fill_left_out<double>(const Product<double>&, const Epilogue<double>&, const double*,
-                                    std::int64_t, std::int64_t);
+template void fill_left_out<float>(const Product<float>&, const Epilogue<float>&, float*);
+template void fill_left_out<double>(const Product<double>&, const Epilogue<double>&, double*);
 
 }  // namespace dropgemm::cpu

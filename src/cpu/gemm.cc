@@ -128,15 +128,10 @@ void pack_b(const Product<T>& p, std::int64_t strip_first, std::int64_t first, s
 // ---- multiplication -----------------------------------------------------------------------------
 
 // A work item: panels [m_first, m_last) of the packed block of A against panels
-// [n_first, n_last) of B; and rows [fill_first, fill_last) of what compaction leaves out of D.
+// [n_first, n_last) of B.
 struct Item {
   std::int64_t m_first, m_last, n_first, n_last;
-  std::int64_t fill_first, fill_last;
 };
-
-std::int64_t share(std::int64_t first, std::int64_t last, std::int64_t part, std::int64_t parts) {
-  return first + (last - first) * part / parts;
-}
 
 template <class T>
 void zero_tile(const GemmArgs& args, std::int64_t m, std::int64_t rows, std::int64_t n,
@@ -190,11 +185,11 @@ void multiply_tile(const Product<T>& p, const Epilogue<T>& epilogue, const T* a,
   tile.is_final = k1 == p.k;
 
   if (p.args->d.col_stride == 1) {
-    const std::int64_t n =
-        tile.col_index != nullptr ? tile.col_index[tile.col_begin] : tile.col_begin;
+    const std::int64_t n = tile.col_index != nullptr ? tile.col_index[tile.col_begin]
+                                                     : tile.col_begin;
     for (std::int32_t i = 0; i < tile.rows; ++i) {
-      const std::int64_t m =
-          tile.row_index != nullptr ? tile.row_index[tile.row_begin + i] : tile.row_begin + i;
+      const std::int64_t m = tile.row_index != nullptr ? tile.row_index[tile.row_begin + i]
+                                                       : tile.row_begin + i;
       const T* d = static_cast<const T*>(p.args->d.data) + m * p.args->d.row_stride + n;
       __builtin_prefetch(d, 1);
       __builtin_prefetch(d + tile.cols - 1, 1);
@@ -230,13 +225,6 @@ void run_item(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t blo
       const std::int64_t mu = p.m.unit_of(m);
       if (mu != listed) list_strip(p, mu, item, k0, k1, scratch);
       listed = mu;
-      if (k0 == 0 && item.fill_first < item.fill_last) {
-        // A few rows at a time: the stores drain while the microkernel multiplies.
-        const std::int64_t part = m - item.m_first, parts = item.m_last - item.m_first;
-        fill_left_out(p, epilogue, scratch.zeros,
-                      share(item.fill_first, item.fill_last, part, parts),
-                      share(item.fill_first, item.fill_last, part + 1, parts));
-      }
       const T* a = p.packed_a + ((m - block_first) * p.k + k0) * mr;
       for (std::int64_t n = item.n_first; n < item.n_last; ++n) {
         const std::int64_t unit = p.n.unit_of(n) - first_unit;
@@ -249,7 +237,8 @@ void run_item(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t blo
           continue;
         }
         multiply_tile(p, epilogue, a, scratch.packed_b + (n - item.n_first) * p.k_block * nr, m, n,
-                      count, scratch.segments + (unit + 1) * p.max_segments(), k0, k1, scratch.acc);
+                      count, scratch.segments + (unit + 1) * p.max_segments(), k0, k1,
+                      scratch.acc);
       }
     }
     if (p.k == 0) break;
@@ -277,8 +266,8 @@ Epilogue<T> make_epilogue(const GemmArgs& args) {
   e.bias = static_cast<const T*>(args.bias);
   e.bias_stride = args.bias_stride;
   e.scale = static_cast<T>(args.scale * (args.scale_device != nullptr ? *args.scale_device : 1.0F));
-  e.out_scale = static_cast<T>(args.out_scale *
-                               (args.out_scale_device != nullptr ? *args.out_scale_device : 1.0F));
+  e.out_scale = static_cast<T>(
+      args.out_scale * (args.out_scale_device != nullptr ? *args.out_scale_device : 1.0F));
   e.activation = static_cast<std::int32_t>(args.activation);
   e.grad_activation = static_cast<std::int32_t>(args.grad_activation);
   return e;
@@ -290,15 +279,9 @@ template <class T>
 void run_team(const Product<T>& p, const Epilogue<T>& epilogue) {
   typename Product<T>::Scratch scratch = p.scratch_of(this_thread());
   if (p.args->a_sum != nullptr) sum_rows_of_a<T>(*p.args);
-  std::fill_n(scratch.zeros, p.kernels->nr, T(0));
-  const std::int64_t fill_rows = p.axes.any_left_out ? p.axes.m.extent : 0;
-  if (p.m.count() == 0 || p.n.count() == 0) {
-#pragma omp for schedule(static)
-    for (std::int64_t m = 0; m < fill_rows; ++m) {
-      fill_left_out(p, epilogue, scratch.zeros, m, m + 1);
-    }
-    return;
-  }
+  if (p.axes.any_left_out) fill_left_out(p, epilogue, scratch.acc);
+
+  if (p.n.count() == 0) return;
 
   constexpr std::int64_t kPanelsAtOnce = 16;
   for (std::int64_t first = 0; first < p.m.count(); first += p.m_block) {
@@ -320,15 +303,9 @@ void run_team(const Product<T>& p, const Epilogue<T>& epilogue) {
 #pragma omp for schedule(dynamic, 1)
     for (std::int64_t i = 0; i < strips * slabs; ++i) {
       const std::int64_t slab = i % slabs, n = i / slabs * p.n_block;
-      Item item{};
-      item.m_first = share(first, last, slab, slabs);
-      item.m_last = share(first, last, slab + 1, slabs);
-      item.n_first = n;
-      item.n_last = std::min(p.n.count(), n + p.n_block);
-      if (first == 0) {
-        item.fill_first = share(0, fill_rows, i, strips * slabs);
-        item.fill_last = share(0, fill_rows, i + 1, strips * slabs);
-      }
+      const Item item = {first + (last - first) * slab / slabs,
+                         first + (last - first) * (slab + 1) / slabs, n,
+                         std::min(p.n.count(), n + p.n_block)};
       run_item(p, epilogue, first, item, scratch);
     }
   }
@@ -381,8 +358,8 @@ std::int32_t gemm_workspace_bytes(const Context* ctx, const GemmArgs* args, std:
 }
 
 std::int32_t gemm(const Context* ctx, const GemmArgs* args, ErrorText error) {
-  const StatusCode code =
-      args->a.dtype == DType::kFloat64 ? run<double>(*ctx, *args) : run<float>(*ctx, *args);
+  const StatusCode code = args->a.dtype == DType::kFloat64 ? run<double>(*ctx, *args)
+                                                           : run<float>(*ctx, *args);
   if (code != StatusCode::kOk) {
     std::snprintf(error.text, error.capacity, "gemm: expected room for the workspace, got none");
   }

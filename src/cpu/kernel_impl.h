@@ -14,22 +14,17 @@ namespace dropgemm::cpu {
 namespace {
 
 constexpr std::int32_t kActNone = 0, kActRelu = 1, kActGeluErf = 2, kActGeluTanh = 3;
-// How far packing reads ahead: rows of depth, or positions along a row.
 constexpr std::int64_t kPrefetchRows = 8;
-constexpr std::int64_t kPrefetchDepth = 64;
 
 template <class T>
 inline T activate(std::int32_t activation, T z) {
   constexpr T kSqrtHalf = T(0.70710678118654752440), kSqrtTwoOverPi = T(0.79788456080286535588);
   switch (activation) {
-    case kActRelu:
-      return z < T(0) ? T(0) : z;
-    case kActGeluErf:
-      return T(0.5) * z * (T(1) + T(erf(double(z * kSqrtHalf))));
+    case kActRelu: return z < T(0) ? T(0) : z;
+    case kActGeluErf: return T(0.5) * z * (T(1) + T(erf(double(z * kSqrtHalf))));
     case kActGeluTanh:
       return T(0.5) * z * (T(1) + T(tanh(double(kSqrtTwoOverPi * (z + T(0.044715) * z * z * z)))));
-    default:
-      return z;
+    default: return z;
   }
 }
 
@@ -38,8 +33,7 @@ inline T multiply_by_gradient(std::int32_t activation, T z, T g) {
   constexpr T kSqrtHalf = T(0.70710678118654752440), kSqrtTwoOverPi = T(0.79788456080286535588);
   constexpr T kInvSqrtTwoPi = T(0.39894228040143267794);
   switch (activation) {
-    case kActRelu:
-      return z <= T(0) ? T(0) : g;
+    case kActRelu: return z <= T(0) ? T(0) : g;
     case kActGeluErf:
       return g * (T(0.5) * (T(1) + T(erf(double(z * kSqrtHalf)))) +
                   z * kInvSqrtTwoPi * T(exp(double(T(-0.5) * z * z))));
@@ -48,8 +42,7 @@ inline T multiply_by_gradient(std::int32_t activation, T z, T g) {
       const T slope = kSqrtTwoOverPi * (T(1) + T(3 * 0.044715) * z * z);
       return g * (T(0.5) * (T(1) + t) + T(0.5) * z * (T(1) - t * t) * slope);
     }
-    default:
-      return g;
+    default: return g;
   }
 }
 
@@ -163,10 +156,6 @@ struct Kernel {
         const std::int64_t end = k + x.segments[s].length;
         for (; k + kW <= end; k += kW) {
           T* o = out + (k - x.depth_origin) * kP + h;
-          if (k + kPrefetchDepth < end) {
-            const std::int64_t ahead = at(x.depth_index, k + kPrefetchDepth);
-            for (int i = 0; i < kW; ++i) __builtin_prefetch(row[i] + ahead);
-          }
           if (contiguous(x.depth_index, k, kW)) {
             const std::int64_t source_k = at(x.depth_index, k);
             V r[kW];
@@ -367,7 +356,8 @@ struct Kernel {
   }
 
   static constexpr KernelTable<T> table() {
-    return {kMr, kNr, &multiply, &pack<kMr>, &pack<kNr>, &store, &select<kMr>, &select<kNr>};
+    return {kMr,  kNr,        &multiply,    &pack<kMr>,
+            &pack<kNr>, &store, &select<kMr>, &select<kNr>};
   }
 };
 

@@ -25,7 +25,6 @@ typename Product<T>::Scratch lay_out_scratch(const Product<T>& p, std::int64_t n
   const std::int64_t nr = p.kernels->nr, mr = p.kernels->mr;
   s.packed_b = arena.take<T>(n_block * k_block * nr);
   s.acc = arena.take<T>(mr * nr);
-  s.zeros = arena.take<T>(nr);
   s.segments = arena.take<Segment>((n_block + 1) * p.max_segments());
   s.counts = arena.take<std::int32_t>(n_block);
   s.words = arena.take<std::uint64_t>(p.units.scratch_words() + 1);

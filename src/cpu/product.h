@@ -64,10 +64,9 @@ struct Product {
 
   // Scratch of one thread.
   struct Scratch {
-    T* packed_b = nullptr;        // [n_block][k_block][nr]
-    T* acc = nullptr;             // [mr][nr]
-    T* zeros = nullptr;           // [nr]
-    Segment* segments = nullptr;  // [n_block + 1][max_segments]
+    T* packed_b = nullptr;         // [n_block][k_block][nr]
+    T* acc = nullptr;              // [mr][nr]
+    Segment* segments = nullptr;   // [n_block + 1][max_segments]
     std::int32_t* counts = nullptr;
     std::uint64_t* words = nullptr;
   };
@@ -87,11 +86,10 @@ Product<T> make_product(const GemmArgs& args, int threads, Arena& arena);
 template <class T>
 void read_masks(Product<T>& product);
 
-// Writes what compaction leaves out of rows [begin, end) of D: 0 where D is dropped,
-// act(addend + bias) where only A or B are. `zeros` is nr zeros.
+// Writes what compaction leaves out of D: 0 where dropped, act(bias) where only A or B are.
+// Called by every thread of a team.
 template <class T>
-void fill_left_out(const Product<T>& product, const Epilogue<T>& epilogue, const T* zeros,
-                   std::int64_t begin, std::int64_t end);
+void fill_left_out(const Product<T>& product, const Epilogue<T>& epilogue, T* zeros);
 
 // args.a_sum. Called by every thread of a team.
 template <class T>
