@@ -49,8 +49,8 @@ void fill_left_out(const Product<T>& p, const Epilogue<T>& e, T* zeros) {
   std::fill_n(zeros, p.kernels->nr, T(0));
   const bool fill_dropped = p.args->out_fill == OutFill::kZero;
   // Where the epilogue of nothing is 0, empty is as good as dropped.
-  const bool empty_is_zero = fill_dropped && e.bias == nullptr && e.addend.data == nullptr &&
-                             e.grad_aux.data == nullptr;
+  const bool empty_is_zero =
+      fill_dropped && e.bias == nullptr && e.addend.data == nullptr && e.grad_aux.data == nullptr;
 #pragma omp for schedule(static) nowait
   for (std::int64_t m = 0; m < m_axis.extent; ++m) {
     const Position row = position(m_axis, m);

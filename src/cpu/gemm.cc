@@ -133,6 +133,11 @@ struct Item {
   std::int64_t m_first, m_last, n_first, n_last;
 };
 
+// Where part `part` of `parts` of [first, last) begins.
+std::int64_t share(std::int64_t first, std::int64_t last, std::int64_t part, std::int64_t parts) {
+  return first + (last - first) * part / parts;
+}
+
 template <class T>
 void zero_tile(const GemmArgs& args, std::int64_t m, std::int64_t rows, std::int64_t n,
                std::int64_t cols) {
@@ -185,11 +190,11 @@ void multiply_tile(const Product<T>& p, const Epilogue<T>& epilogue, const T* a,
   tile.is_final = k1 == p.k;
 
   if (p.args->d.col_stride == 1) {
-    const std::int64_t n = tile.col_index != nullptr ? tile.col_index[tile.col_begin]
-                                                     : tile.col_begin;
+    const std::int64_t n =
+        tile.col_index != nullptr ? tile.col_index[tile.col_begin] : tile.col_begin;
     for (std::int32_t i = 0; i < tile.rows; ++i) {
-      const std::int64_t m = tile.row_index != nullptr ? tile.row_index[tile.row_begin + i]
-                                                       : tile.row_begin + i;
+      const std::int64_t m =
+          tile.row_index != nullptr ? tile.row_index[tile.row_begin + i] : tile.row_begin + i;
       const T* d = static_cast<const T*>(p.args->d.data) + m * p.args->d.row_stride + n;
       __builtin_prefetch(d, 1);
       __builtin_prefetch(d + tile.cols - 1, 1);
@@ -215,10 +220,14 @@ void run_item(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t blo
   const std::int64_t first_unit = p.n.unit_of(item.n_first);
   for (std::int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += p.k_block) {
     const std::int64_t k1 = std::min(p.k, k0 + p.k_block);
-    for (std::int64_t n = item.n_first; n < item.n_last;) {
-      const std::int64_t end = std::min(item.n_last, p.n.unit_end(n));
-      pack_b(p, item.n_first, n, end, k0, k1, scratch);
-      n = end;
+    if (scratch.strip_panel != item.n_first || scratch.strip_depth != k0) {
+      for (std::int64_t n = item.n_first; n < item.n_last;) {
+        const std::int64_t end = std::min(item.n_last, p.n.unit_end(n));
+        pack_b(p, item.n_first, n, end, k0, k1, scratch);
+        n = end;
+      }
+      scratch.strip_panel = item.n_first;
+      scratch.strip_depth = k0;
     }
     std::int64_t listed = -1;
     for (std::int64_t m = item.m_first; m < item.m_last; ++m) {
@@ -237,8 +246,7 @@ void run_item(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t blo
           continue;
         }
         multiply_tile(p, epilogue, a, scratch.packed_b + (n - item.n_first) * p.k_block * nr, m, n,
-                      count, scratch.segments + (unit + 1) * p.max_segments(), k0, k1,
-                      scratch.acc);
+                      count, scratch.segments + (unit + 1) * p.max_segments(), k0, k1, scratch.acc);
       }
     }
     if (p.k == 0) break;
@@ -266,8 +274,8 @@ Epilogue<T> make_epilogue(const GemmArgs& args) {
   e.bias = static_cast<const T*>(args.bias);
   e.bias_stride = args.bias_stride;
   e.scale = static_cast<T>(args.scale * (args.scale_device != nullptr ? *args.scale_device : 1.0F));
-  e.out_scale = static_cast<T>(
-      args.out_scale * (args.out_scale_device != nullptr ? *args.out_scale_device : 1.0F));
+  e.out_scale = static_cast<T>(args.out_scale *
+                               (args.out_scale_device != nullptr ? *args.out_scale_device : 1.0F));
   e.activation = static_cast<std::int32_t>(args.activation);
   e.grad_activation = static_cast<std::int32_t>(args.grad_activation);
   return e;
@@ -296,16 +304,13 @@ void run_team(const Product<T>& p, const Epilogue<T>& epilogue) {
         m = unit_end;
       }
     }
-    const std::int64_t strips = (p.n.count() + p.n_block - 1) / p.n_block;
-    const std::int64_t wanted = p.threads > 1 ? 2 * p.threads : 1;
-    const std::int64_t slabs =
-        std::min(last - first, std::max<std::int64_t>(1, (wanted + strips - 1) / strips));
+    const std::int64_t slabs = std::min(last - first, p.slabs);
 #pragma omp for schedule(dynamic, 1)
-    for (std::int64_t i = 0; i < strips * slabs; ++i) {
-      const std::int64_t slab = i % slabs, n = i / slabs * p.n_block;
-      const Item item = {first + (last - first) * slab / slabs,
-                         first + (last - first) * (slab + 1) / slabs, n,
-                         std::min(p.n.count(), n + p.n_block)};
+    for (std::int64_t i = 0; i < p.strips * slabs; ++i) {
+      const std::int64_t slab = i % slabs, strip = i / slabs;
+      const Item item = {share(first, last, slab, slabs), share(first, last, slab + 1, slabs),
+                         share(0, p.n.count(), strip, p.strips),
+                         share(0, p.n.count(), strip + 1, p.strips)};
       run_item(p, epilogue, first, item, scratch);
     }
   }
@@ -358,8 +363,8 @@ std::int32_t gemm_workspace_bytes(const Context* ctx, const GemmArgs* args, std:
 }
 
 std::int32_t gemm(const Context* ctx, const GemmArgs* args, ErrorText error) {
-  const StatusCode code = args->a.dtype == DType::kFloat64 ? run<double>(*ctx, *args)
-                                                           : run<float>(*ctx, *args);
+  const StatusCode code =
+      args->a.dtype == DType::kFloat64 ? run<double>(*ctx, *args) : run<float>(*ctx, *args);
   if (code != StatusCode::kOk) {
     std::snprintf(error.text, error.capacity, "gemm: expected room for the workspace, got none");
   }

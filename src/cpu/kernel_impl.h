@@ -20,11 +20,14 @@ template <class T>
 inline T activate(std::int32_t activation, T z) {
   constexpr T kSqrtHalf = T(0.70710678118654752440), kSqrtTwoOverPi = T(0.79788456080286535588);
   switch (activation) {
-    case kActRelu: return z < T(0) ? T(0) : z;
-    case kActGeluErf: return T(0.5) * z * (T(1) + T(erf(double(z * kSqrtHalf))));
+    case kActRelu:
+      return z < T(0) ? T(0) : z;
+    case kActGeluErf:
+      return T(0.5) * z * (T(1) + T(erf(double(z * kSqrtHalf))));
     case kActGeluTanh:
       return T(0.5) * z * (T(1) + T(tanh(double(kSqrtTwoOverPi * (z + T(0.044715) * z * z * z)))));
-    default: return z;
+    default:
+      return z;
   }
 }
 
@@ -33,7 +36,8 @@ inline T multiply_by_gradient(std::int32_t activation, T z, T g) {
   constexpr T kSqrtHalf = T(0.70710678118654752440), kSqrtTwoOverPi = T(0.79788456080286535588);
   constexpr T kInvSqrtTwoPi = T(0.39894228040143267794);
   switch (activation) {
-    case kActRelu: return z <= T(0) ? T(0) : g;
+    case kActRelu:
+      return z <= T(0) ? T(0) : g;
     case kActGeluErf:
       return g * (T(0.5) * (T(1) + T(erf(double(z * kSqrtHalf)))) +
                   z * kInvSqrtTwoPi * T(exp(double(T(-0.5) * z * z))));
@@ -42,7 +46,8 @@ inline T multiply_by_gradient(std::int32_t activation, T z, T g) {
       const T slope = kSqrtTwoOverPi * (T(1) + T(3 * 0.044715) * z * z);
       return g * (T(0.5) * (T(1) + t) + T(0.5) * z * (T(1) - t * t) * slope);
     }
-    default: return g;
+    default:
+      return g;
   }
 }
 
@@ -356,8 +361,7 @@ struct Kernel {
   }
 
   static constexpr KernelTable<T> table() {
-    return {kMr,  kNr,        &multiply,    &pack<kMr>,
-            &pack<kNr>, &store, &select<kMr>, &select<kNr>};
+    return {kMr, kNr, &multiply, &pack<kMr>, &pack<kNr>, &store, &select<kMr>, &select<kNr>};
   }
 };
 

@@ -13,7 +13,7 @@ namespace {
 constexpr std::int64_t kPackedB = 448 << 10;
 constexpr std::int64_t kPackedA = 16 << 20;
 constexpr std::int64_t kDepthBytes = 16 << 10;  // of one lane: 4096 float32
-constexpr std::int64_t kMaxPanelsB = 8;
+constexpr std::int64_t kMaxPanelsB = 64;
 constexpr std::int64_t kItemsPerThread = 6;
 
 std::int64_t whole(std::int64_t x) { return std::max<std::int64_t>(x, 1); }
@@ -37,7 +37,18 @@ void choose_blocks(Product<T>& p) {
   const std::int64_t bytes = sizeof(T), nr = p.kernels->nr, mr = p.kernels->mr;
   p.k_block = std::min(p.k, kDepthBytes / bytes);
   const std::int64_t fits = kPackedB / (whole(p.k_block) * nr * bytes);
-  p.n_block = std::clamp<std::int64_t>(fits, 1, kMaxPanelsB);
+  // Many strips: as many for every thread, each packed once. Few: the rows of A are cut as well,
+  // so that threads finish together, and every thread packs every strip for itself.
+  const std::int64_t panels = whole(p.n.count());
+  const std::int64_t widest = std::clamp<std::int64_t>(fits, 1, kMaxPanelsB);
+  p.strips = (panels + widest - 1) / widest;
+  p.slabs = 1;
+  if (p.strips >= 2 * p.threads) {
+    p.strips = std::min(panels, (p.strips + p.threads - 1) / p.threads * p.threads);
+  } else if (p.threads > 1) {
+    p.slabs = (kItemsPerThread * p.threads + p.strips - 1) / p.strips;
+  }
+  p.n_block = (panels + p.strips - 1) / p.strips;
   const std::int64_t rows = kPackedA / (whole(p.k) * mr * bytes);
   p.m_block = std::min(whole(p.m.count()), whole(rows));
 }
@@ -89,10 +100,6 @@ void read_masks(Product<T>& p) {
     choose_blocks(p);
     p.m_block = std::min(whole(p.m.count()), whole(room / whole(p.k)));
   }
-  // Enough items that threads finish together.
-  const std::int64_t items = kItemsPerThread * p.threads;
-  const std::int64_t even = (p.n.count() + items - 1) / items;
-  if (p.threads > 1) p.n_block = std::clamp<std::int64_t>(even, 1, p.n_block);
 }
 
 template struct Product<float>;

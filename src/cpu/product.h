@@ -59,16 +59,19 @@ struct Product {
   // Blocking: rows of A packed at a time (in panels), columns of B per work item (in panels),
   // depth per pass.
   std::int64_t m_block = 0, n_block = 0, k_block = 0;
+  std::int64_t strips = 1, slabs = 1;  // work items of a block of A: strips of B x slabs of A
 
   T* packed_a = nullptr;  // [m_block][k][mr]
 
   // Scratch of one thread.
   struct Scratch {
-    T* packed_b = nullptr;         // [n_block][k_block][nr]
-    T* acc = nullptr;              // [mr][nr]
-    Segment* segments = nullptr;   // [n_block + 1][max_segments]
+    T* packed_b = nullptr;        // [n_block][k_block][nr]
+    T* acc = nullptr;             // [mr][nr]
+    Segment* segments = nullptr;  // [n_block + 1][max_segments]
     std::int32_t* counts = nullptr;
     std::uint64_t* words = nullptr;
+    // The strip of B that packed_b holds: its first panel and depth, none at first.
+    std::int64_t strip_panel = -1, strip_depth = -1;
   };
   std::byte* scratch_base = nullptr;
   std::size_t scratch_bytes = 0;
