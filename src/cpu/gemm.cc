@@ -291,7 +291,7 @@ void run_team(const Product<T>& p, const Epilogue<T>& epilogue) {
 
   if (p.n.count() == 0) return;
 
-  constexpr std::int64_t kPanelsAtOnce = 16;
+  constexpr std::int64_t kPanelsAtOnce = 4;
   for (std::int64_t first = 0; first < p.m.count(); first += p.m_block) {
     const std::int64_t last = std::min(p.m.count(), first + p.m_block);
     const std::int64_t groups = (last - first + kPanelsAtOnce - 1) / kPanelsAtOnce;
