@@ -34,6 +34,11 @@ def _git(*arguments: str) -> str:
     return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout
 
 
+# As the program starts: a long run may see later commits.
+COMMIT = _git("rev-parse", "--short", "HEAD").strip()
+UNCOMMITTED = bool(_git("status", "--porcelain", "--untracked-files=no").strip())
+
+
 def machine() -> dict[str, Any]:
     """Everything a reader needs to place a figure."""
     return {
@@ -45,8 +50,8 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "commit": _git("rev-parse", "--short", "HEAD").strip(),
-        "uncommitted": bool(_git("status", "--porcelain", "--untracked-files=no").strip()),
+        "commit": COMMIT,
+        "uncommitted": UNCOMMITTED,
     }
 
 
