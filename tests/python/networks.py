@@ -71,6 +71,8 @@ def run_dense(model, step, x):
             x = torch.where(site_mask(module.site, step, x), x * module.site.scale, 0.0)
         elif isinstance(module, nn.Linear):
             x = nn.functional.linear(x, module.weight, module.bias)
+        elif isinstance(module, nn.ReLU):
+            x = nn.functional.relu(x)
         else:
             x = module(x)
     return x

@@ -15,6 +15,7 @@ from dropgemm.torch import (
     convert,
     revert,
 )
+from dropgemm.torch.relu import ReLU
 from networks import NETWORKS, RUN, TILE, P, gradients, make, run_dense, site_mask
 
 METHODS = ("block", "gyro", "bernoulli")
@@ -237,3 +238,32 @@ def test_layers_that_something_looks_at_are_left_alone():
     model[2].register_forward_hook(lambda *_: None)
     schedule = convert(model, advance="manual", **RUN, **TILE)
     assert "not converted: '2': it has hooks" in schedule.report()
+
+
+def test_relu_is_folded_where_both_products_can_carry_it():
+    model, schedule = converted("mlp")
+    assert type(model[1]) is ReLU
+    assert "ReLU '1' in both products" in schedule.report()
+    negative = torch.tensor([-1.0, 2.0], dtype=torch.float64)
+    model.eval()
+    assert model[1](negative).tolist() == [0.0, 2.0]
+    revert(model)
+    assert type(model[1]) is nn.ReLU
+    for name, sides in (("mlp", "input"), ("mlp", "output"), ("norm between", "input")):
+        model, schedule = converted(name, sides=sides)
+        assert not any(isinstance(module, ReLU) for module in model)
+        assert "ReLU" not in schedule.report()
+
+
+def test_a_folded_relu_under_functorch_has_the_same_gradients():
+    model, _ = converted("mlp")
+    x = torch.randn(40, 20, dtype=torch.float64, requires_grad=True)
+    weights = dict(model.named_parameters())
+
+    def loss(weights):
+        return torch.func.functional_call(model, weights, (x.detach(),)).square().sum()
+
+    traced = torch.func.grad(loss)(weights)
+    eager = torch.autograd.grad(model(x).square().sum(), list(weights.values()))
+    for name, gradient in zip(weights, eager, strict=True):
+        torch.testing.assert_close(traced[name], gradient, rtol=1e-12, atol=1e-12)

@@ -30,6 +30,7 @@ class Link:
     producer: tuple[str, nn.Linear] | None = None  # its output is dropped here
     consumer: tuple[str, nn.Linear] | None = None  # its input is zero where this drops
     direct: bool = False  # the consumer reads the dropout's own result, and nothing else does
+    relu: tuple[str, nn.ReLU] | None = None  # all that is between the producer and the dropout
     reason: str = ""  # why a neighbour is missing
 
 
@@ -101,11 +102,14 @@ def _link(chain: Chain, index: int, name: str, dropout: nn.Dropout) -> Link:
     if has_hooks(dropout):
         link.reason = "it has hooks, which must see its result"
         return link
-    for before_name, before in reversed(chain[:index]):
+    for distance, (before_name, before) in enumerate(reversed(chain[:index])):
         if has_hooks(before):
             link.reason = f"'{before_name}' before it has hooks"
         elif type(before) is nn.Linear:
             link.producer = (before_name, before)
+            between = chain[index - 1]
+            if distance == 1 and type(between[1]) is nn.ReLU:
+                link.relu = between[0], between[1]
         elif type(before) in _ZERO_AT_ZERO:
             continue
         break

@@ -15,6 +15,7 @@ from dropgemm.torch.chain import Link, find_links, shared_modules
 from dropgemm.torch.clock import Clock
 from dropgemm.torch.dropout import DROPOUTS, _SiteDropout
 from dropgemm.torch.linear import Linear
+from dropgemm.torch.relu import ReLU
 from dropgemm.torch.schedule import Schedule
 from dropgemm.torch.site import METHODS, Method, Site
 
@@ -120,7 +121,7 @@ def revert(model: nn.Module) -> None:
 
     Raises ValueError for a model that is not converted.
     """
-    converted = [m for m in model.modules() if isinstance(m, (_SiteDropout, Linear))]
+    converted = [m for m in model.modules() if isinstance(m, (_SiteDropout, Linear, ReLU))]
     if not converted:
         raise ValueError("model: expected a converted one, got one without dropgemm's modules")
     for module in converted:
@@ -128,6 +129,9 @@ def revert(model: nn.Module) -> None:
             module.__dict__.pop("in_site", None)
             module.__dict__.pop("out_site", None)
             module.__class__ = nn.Linear  # type: ignore[assignment]
+        elif isinstance(module, ReLU):
+            module.__dict__.pop("site", None)
+            module.__class__ = nn.ReLU  # type: ignore[assignment]
         else:
             rate = module.__dict__.get("p", module.p)
             inplace = module.inplace
@@ -153,6 +157,8 @@ def _choose(
             link.producer = None
         if sides == "output":
             link.consumer, link.direct = None, False
+        if method != "block" or link.producer is None or not link.direct:
+            link.relu = None
         if method == "block" and link.producer is None and link.consumer is None:
             reason = link.reason or "no nn.Linear beside it can skip what it drops"
             if sides != "both":
@@ -192,6 +198,11 @@ def _apply(site: Site, link: Link) -> None:
             layer: Any = neighbour[1]
             layer.__class__ = Linear
             setattr(layer, attribute, site)
+    if link.relu is not None:
+        relu: Any = link.relu[1]
+        relu.__class__ = ReLU
+        relu.site = site
+        site.folds_relu = True
 
 
 def _describe(site: Site, link: Link) -> list[str]:
@@ -205,6 +216,8 @@ def _describe(site: Site, link: Link) -> list[str]:
         parts.append(f"output side '{link.producer[0]}'")
     if link.consumer is not None:
         parts.append(f"input side '{link.consumer[0]}'")
+    if link.relu is not None:
+        parts.append(f"ReLU '{link.relu[0]}' in both products")
     parts.append("mask and scale in that product" if site.folded else "its own pass stays")
     lines = [", ".join(parts) + (f" ({link.reason})" if link.reason else "")]
     if abs(site.keep_rate - (1.0 - site.p)) > _RATE_SLACK:

@@ -17,6 +17,8 @@ from dropgemm.torch.functional import NO_MASK, mask_arguments
 from dropgemm.torch.site import Site, sample_rows
 from dropgemm.torch.tracing import needs_operator, refuse_forward_ad
 
+_NONE, _RELU = 0, 1  # the core's numbers for activations
+
 
 class _SkippingLinear(torch.autograd.Function):
     """The three products of a layer, straight to the core: a sixth of an operator's call cost."""
@@ -30,6 +32,8 @@ class _SkippingLinear(torch.autograd.Function):
         in_mask: TileMask | None,
         out_mask: TileMask | None,
         scale: float,
+        relu: bool,
+        relu_below: bool,
     ) -> Tensor:
         rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
         # Of its final shape: a view could not be modified in place, as nn.ReLU(inplace=True) does.
@@ -39,9 +43,11 @@ class _SkippingLinear(torch.autograd.Function):
         _core.matmul(
             operands.matrix("input", rows), operands.matrix("weight", weight),
             y_matrix, masks[0], None, masks[1], False, True, scale, 1.0, None, None, None,
-            operands.vector("bias", bias),
+            operands.vector("bias", bias), _RELU if relu else _NONE,
         )  # fmt: skip
+        # With relu the gradient that comes back is that of Z: the next layer's relu_below.
         ctx.save_for_backward(rows, weight)
+        ctx.relu_below = relu_below
         ctx.scale, ctx.shape, ctx.in_mask, ctx.out_mask = scale, x.shape, in_mask, out_mask
         return y
 
@@ -55,9 +61,10 @@ class _SkippingLinear(torch.autograd.Function):
         dx = dw = db = None
         if ctx.needs_input_grad[0]:
             dx = torch.empty_like(x)
+            below = operands.matrix("input", x) if ctx.relu_below else None
             _core.matmul(
                 dy_matrix, operands.matrix("weight", weight), operands.matrix("dx", dx), out_mask,
-                None, in_mask, False, False, ctx.scale,
+                None, in_mask, False, False, ctx.scale, grad_aux=below, grad_activation=_RELU,
             )  # fmt: skip
             dx = dx.view(ctx.shape)
         if ctx.needs_input_grad[1]:
@@ -70,7 +77,7 @@ class _SkippingLinear(torch.autograd.Function):
             )  # fmt: skip
         elif ctx.needs_input_grad[2]:
             db = mask_arguments(ctx.out_mask).select(dy).sum(0)
-        return dx, dw, db, None, None, None
+        return dx, dw, db, None, None, None, None, None
 
 
 def _arguments(mask: TileMask | None) -> tuple[Any, ...] | None:
@@ -81,9 +88,10 @@ class Linear(nn.Linear):
     """nn.Linear whose three products skip dropped inputs (in_site) and outputs (out_site).
 
     With input mask Mi and output mask Mo: y = (scale (x . Mi) W^T + b) . Mo. Where a site is
-    folded its dropout's scale is applied here; otherwise the site's own module has scaled and
-    masked x, and this layer only leaves out what is zero. A site without a dropout module drops
-    while this layer trains. Without an active site this is nn.Linear to the last bit.
+    folded its dropout's scale is applied here, and so is a folded ReLU (relu.py); otherwise the
+    site's own module has scaled and masked x, and this layer only leaves out what is zero. A site
+    without a dropout module drops while this layer trains. Without an active site this is
+    nn.Linear to the last bit.
 
     Training takes float32 and float64 on the CPU: TypeError says which tensor is not, ValueError
     which dimension does not fit. Gyro Dropout (Lee et al., 2022) 4.3 prunes one side of the first
@@ -122,6 +130,8 @@ class Linear(nn.Linear):
         # A draw of each forward, made after this layer ran, cannot be skipped here.
         if out_site is not None and (out_site.method == "bernoulli" or not out_site.active(self)):
             out_site = None
+        relu = out_site is not None and out_site.folds_relu
+        relu_below = in_site is not None and in_site.folds_relu
         if in_site is not None and not in_site.blocks:
             if not in_site.folded:
                 in_site = None  # already masked, and no tile to skip
@@ -131,7 +141,8 @@ class Linear(nn.Linear):
         if out_site is not None and not out_site.blocks and input.dim() > 2:
             out_site = None
         if (in_site is None and out_site is None) or input.numel() == 0:
-            return F.linear(input, self.weight, self.bias)
+            y = F.linear(input, self.weight, self.bias)
+            return F.relu(y) if relu else y
         weight, bias = self.weight, self.bias
         self._check(input, weight)
 
@@ -142,12 +153,17 @@ class Linear(nn.Linear):
             out_mask = None
         scale = in_site.scale if in_site is not None and in_site.folded else 1.0
         if not needs_operator(input, weight, bias):
-            result: Tensor = _SkippingLinear.apply(input, weight, bias, in_mask, out_mask, scale)
+            result: Tensor = _SkippingLinear.apply(
+                input, weight, bias, in_mask, out_mask, scale, relu, relu_below
+            )
             return result
         refuse_forward_ad(input, weight, bias)
         rows = input.reshape(-1, self.in_features)
+        if relu_below:
+            rows = F.relu(rows)  # changes no value; for its derivative
         masks = mask_arguments(in_mask), NO_MASK, mask_arguments(out_mask)
-        y = Arguments(rows, weight, *masks, False, True, bias, scale=scale)()
+        activation = _RELU if relu else _NONE
+        y = Arguments(rows, weight, *masks, False, True, bias, None, activation, scale)()
         return y.view(*input.shape[:-1], self.out_features)
 
     def _check(self, input: Tensor, weight: Tensor) -> None:

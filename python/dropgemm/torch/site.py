@@ -30,7 +30,8 @@ class Site:
     total_steps. scale: "rate", "exact" or None, the default of the draw.
 
     folded: the Linear whose in_site this is applies mask and scale in its product, and the
-    dropout module passes its input through.
+    dropout module passes its input through. folds_relu: so does the ReLU before the dropout; the
+    Linear whose out_site this is rectifies, the other multiplies by the derivative.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Site:
         self.p = to_rate("p", p)
         self.method: Method = method
         self.folded = folded
+        self.folds_relu = False
         self.key: int | None = None  # the key of the last Bernoulli draw
         self.owner: torch.nn.Module | None = None  # the dropout module
         self._settings: dict[str, Any] = {
