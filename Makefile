@@ -39,7 +39,7 @@ help:
 	@echo "make test     C++ tests (ctest), then Python tests (pytest; PYTEST_ARGS=...)"
 	@echo "make lint     clang-format, clang-tidy, ruff, mypy; changes nothing"
 	@echo "make format   clang-format and ruff, in place"
-	@echo "make bench    builds the benchmarks of bench/ into build/cpp/bench"
+	@echo "make bench    builds and runs the benchmarks of bench/"
 	@echo "make clean    removes build/ (.venv/ stays)"
 	@echo
 	@echo "JOBS=$(JOBS) compilers at once, PYTHON=$(PYTHON), PIP_ARGS='$(PIP_ARGS)'"
@@ -100,10 +100,15 @@ test-python: setup
 
 test: test-cpp test-python
 
-bench: build/cpp/build.ninja
+# Pinned, since a pair of unpinned threads can land on one core of a busy machine. Results go to
+# bench/results/local_*.json, which git ignores.
+bench: setup build/cpp/build.ninja
 	third_party/debian.sh libbenchmark-dev libbenchmark1debian
-	$(BIN)/cmake -S . -B build/cpp -DDROPGEMM_BUILD_BENCH=ON
-	$(BIN)/cmake --build build/cpp
+	cmake -S . -B build/cpp -DDROPGEMM_BUILD_BENCH=ON
+	cmake --build build/cpp
+	OMP_PROC_BIND=true build/cpp/bench/gemm_bench
+	OMP_PROC_BIND=true $(BIN)/python bench/layer.py --name local_layer --overwrite
+	OMP_PROC_BIND=true $(BIN)/python bench/step.py --name local_step --overwrite
 
 # --- Style -----------------------------------------------------------------------------------------
 
