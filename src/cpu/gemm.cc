@@ -43,9 +43,8 @@ void select_packed(const AxisMask& mask, std::int64_t lanes, std::int64_t lane_b
     for (std::int64_t k = k0; k < k1; k += 32) {
       const int depth = static_cast<int>(std::min<std::int64_t>(32, k1 - k));
       std::uint32_t words[32] = {};
-      for (std::int64_t l = 0; l < std::min(lanes, count - i); ++l) {
-        words[l] = mask.kept_word(lane_begin + i + l, k, depth);
-      }
+      const int used = static_cast<int>(std::min(lanes, count - i));
+      mask.kept_words(lane_begin + i, used, k, depth, words);
       select(panel + (k - k0) * lanes, words, depth);
     }
   }
@@ -202,12 +201,12 @@ void multiply_tile(const Product<T>& p, const Epilogue<T>& epilogue, const T* a,
   }
   p.kernels->multiply(segments, count, a, b, acc);
 
+  // Pruned units of D have been skipped and compacted positions are not there; the others select.
   std::uint32_t keep[32];
-  if (p.plan.path == GemmPath::kSelect && p.args->d_mask != nullptr) {
+  const bool selects_d = p.plan.path == GemmPath::kSelect || p.plan.path == GemmPath::kNone;
+  if (selects_d && p.args->d_mask != nullptr) {
     const AxisMask mask = d_axis_mask(*p.args);
-    for (std::int32_t i = 0; i < tile.rows; ++i) {
-      keep[i] = mask.kept_word(tile.row_begin + i, tile.col_begin, tile.cols);
-    }
+    mask.kept_words(tile.row_begin, tile.rows, tile.col_begin, tile.cols, keep);
     tile.keep = keep;
   }
   p.kernels->store(epilogue, tile);

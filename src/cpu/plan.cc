@@ -46,6 +46,18 @@ std::uint32_t bits_along_row(const TileMaskView& mask, std::int64_t row, std::in
   return static_cast<std::uint32_t>(both >> shift & all);
 }
 
+// Bit c of word r becomes bit r of word c, by exchanging blocks of 16, 8, 4, 2 and 1.
+void transpose_bits(std::uint32_t* square) {
+  std::uint32_t low = 0x0000FFFF;
+  for (int step = 16; step != 0; step >>= 1, low ^= low << step) {
+    for (int r = 0; r < 32; r = ((r | step) + 1) & ~step) {
+      const std::uint32_t swap = (square[r] >> step ^ square[r | step]) & low;
+      square[r] ^= swap << step;
+      square[r | step] ^= swap;
+    }
+  }
+}
+
 }  // namespace
 
 std::uint32_t AxisMask::kept_word(std::int64_t i, std::int64_t j, int count) const {
@@ -53,9 +65,27 @@ std::uint32_t AxisMask::kept_word(std::int64_t i, std::int64_t j, int count) con
   if (!swapped && !mask->transposed && mask->tile_cols == 1) {
     return bits_along_row(*mask, i, j, count);
   }
-  std::uint32_t word = 0;
-  for (int b = 0; b < count; ++b) word |= static_cast<std::uint32_t>(kept(i, j + b)) << b;
-  return word;
+  std::uint64_t word = 0;
+  for (int b = 0; b < count;) {  // one look at a tile, however many of its columns
+    const std::int64_t next = ((j + b) / second_tile() + 1) * second_tile() - j;
+    const int end = static_cast<int>(std::min<std::int64_t>(next, count));
+    if (kept(i, j + b)) word |= (std::uint64_t{1} << end) - (std::uint64_t{1} << b);
+    b = end;
+  }
+  return static_cast<std::uint32_t>(word);
+}
+
+void AxisMask::kept_words(std::int64_t i, int rows, std::int64_t j, int count,
+                          std::uint32_t* words) const {
+  // Single elements whose bits lie along the first axis: read 32 at a time, then transpose.
+  if (mask != nullptr && swapped && !mask->transposed && mask->tile_cols == 1 && rows > 1) {
+    std::uint32_t square[32] = {};
+    for (int b = 0; b < count; ++b) square[b] = bits_along_row(*mask, j + b, i, rows);
+    transpose_bits(square);
+    std::copy_n(square, rows, words);
+    return;
+  }
+  for (int r = 0; r < rows; ++r) words[r] = kept_word(i + r, j, count);
 }
 
 AxisMask a_axis_mask(const GemmArgs& args) { return {args.a_mask, args.trans_a}; }

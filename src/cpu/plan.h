@@ -26,6 +26,8 @@ struct AxisMask {
   }
   // Bit b: position (i, j + b) is kept, b in [0, count <= 32).
   [[nodiscard]] std::uint32_t kept_word(std::int64_t i, std::int64_t j, int count) const;
+  // kept_word of positions i .. i + rows - 1, rows <= 32.
+  void kept_words(std::int64_t i, int rows, std::int64_t j, int count, std::uint32_t* words) const;
 };
 
 [[nodiscard]] AxisMask a_axis_mask(const GemmArgs& args);
