@@ -1,10 +1,11 @@
 // One product to be checked against the reference: random operands of any strides, masks, every
-// dropped tile of A and B poisoned with NaN, every output poisoned first, and the tolerance
-// derived from depth and magnitude.
+// dropped tile of A and B poisoned with NaN, every output poisoned first, the workspace no larger
+// than asked for and between canaries, and the tolerance derived from depth and magnitude.
 #pragma once
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -68,7 +69,10 @@ class Array {
         row_stride_ = 2 * cols + 1, col_stride_ = 2;
         break;
     }
-    data_.assign(static_cast<std::size_t>(rows * row_stride_ + cols * col_stride_ + 1), T(0));
+    // Not an element more than the view reaches, so that a sanitizer sees every step past it.
+    const std::int64_t last =
+        rows * cols == 0 ? 0 : (rows - 1) * row_stride_ + (cols - 1) * col_stride_;
+    data_.assign(static_cast<std::size_t>(last + 1), T(0));
   }
   T& at(std::int64_t i, std::int64_t j) {
     return data_[static_cast<std::size_t>(i * row_stride_ + j * col_stride_)];
@@ -120,6 +124,30 @@ class Mask {
  private:
   std::vector<std::uint32_t> words_;
   std::unique_ptr<TileMaskView> view_;
+};
+
+// Workspace of exactly the size that was asked for, with canaries on either side.
+class GuardedWorkspace {
+ public:
+  explicit GuardedWorkspace(std::size_t bytes)
+      : memory_(bytes + 3 * kGuard, kCanary), bytes_(bytes) {
+    const auto past = reinterpret_cast<std::uintptr_t>(memory_.data()) % kGuard;
+    begin_ = memory_.data() + (2 * kGuard - past);
+  }
+  [[nodiscard]] void* data() { return begin_; }
+  [[nodiscard]] bool intact() const {
+    const auto untouched = [](unsigned char byte) { return byte == kCanary; };
+    return std::all_of(memory_.data(), static_cast<const unsigned char*>(begin_), untouched) &&
+           std::all_of(static_cast<const unsigned char*>(begin_) + bytes_,
+                       memory_.data() + memory_.size(), untouched);
+  }
+
+ private:
+  static constexpr std::size_t kGuard = 64;
+  static constexpr unsigned char kCanary = 0x5A;
+  std::vector<unsigned char> memory_;
+  std::size_t bytes_;
+  unsigned char* begin_;
 };
 
 template <class T>
@@ -179,8 +207,14 @@ void check_against_reference(const Context& ctx, const GemmCase& c) {
     args.d = out.view();
     if (c.aux_out) args.aux_out = out_aux.view();
     if (c.a_sum) args.a_sum = &out_sum.at(0, 0);
-    const Status status = gemm(where, args);
+    Context context = where;
+    std::size_t bytes = 0;
+    ASSERT_TRUE(gemm_workspace_bytes(context, args, &bytes).ok());
+    GuardedWorkspace workspace(bytes);
+    if (c.seed % 4 != 0) context.workspace = workspace.data(), context.workspace_bytes = bytes;
+    const Status status = gemm(context, args);
     ASSERT_TRUE(status.ok()) << status.message();
+    EXPECT_TRUE(workspace.intact()) << "written outside the " << bytes << " bytes of workspace";
   };
   Array<T> want = d, want_aux = aux, want_sum = a_sum;
   run(reference, want, want_aux, want_sum);

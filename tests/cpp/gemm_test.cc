@@ -197,6 +197,40 @@ TEST_P(GemmTest, AnyTiles) {
   }
 }
 
+// Dimensions of 0 under every kind of mask: what D keeps is still act(bias), what it drops is 0.
+TEST_P(GemmTest, EmptyDimensionsUnderMasks) {
+  std::uint64_t seed = 300;
+  for (const TileSize tile : {TileSize{1, 1}, {8, 32}, {64, 3}, {64, 128}}) {
+    for (int empty = 0; empty < 8; ++empty) {
+      GemmCase c;
+      c.m = (empty & 1) != 0 ? 0 : 24, c.n = (empty & 2) != 0 ? 0 : 70;
+      c.k = (empty & 4) != 0 ? 0 : 40, c.seed = ++seed;
+      c.a_tile = c.b_tile = c.d_tile = tile;
+      c.bias = c.addend = c.aux_out = c.a_sum = true, c.activation = Activation::kRelu;
+      check(c);
+      c.a_tile = c.b_tile = {};
+      check(c);
+    }
+  }
+}
+
+// Products large enough for a team, on every path.
+TEST_P(GemmTest, Threads) {
+  const TileSize tiles[] = {{}, {1, 1}, {512, 1}, {64, 32}, {24, 40}};
+  std::uint64_t seed = 500;
+  ctx_.num_threads = 3;
+  for (const TileSize& input : tiles) {
+    for (const TileSize& output : tiles) {
+      GemmCase c;
+      c.m = 150, c.n = 170, c.k = 170, c.seed = ++seed, c.keep = 0.8;
+      c.a_tile = input, c.d_tile = output;
+      c.trans_b = (seed & 1) != 0, c.bias = (seed & 2) != 0, c.a_sum = true;
+      c.layout = static_cast<Layout>(seed / 4 % 4);
+      check_against_reference<float>(ctx_, c);
+    }
+  }
+}
+
 TEST_P(GemmTest, BitsDoNotDependOnThreads) {
   for (std::int64_t rows : {128, 512}) {
     Array<float> a(512, 256, Layout::kRowMajor), b(320, 256, Layout::kRowMajor);
