@@ -46,18 +46,24 @@ def framework_of(name: str, array: object) -> Framework:
 
 
 def common_framework(**arrays: object) -> Framework:
-    """The one framework of all operands that are not None; the first names it."""
+    """The one framework and device of all operands that are not None; the first names them."""
     found: Framework | None = None
     leader = ""
+    device: Any = None
     for name, array in arrays.items():
         if array is None:
             continue
         framework = framework_of(name, array)
+        own = getattr(array, "device", None)
         if found is None:
-            found, leader = framework, name
+            found, leader, device = framework, name, own
         elif framework != found:
             raise TypeError(
                 f"{name}: expected {_NAMES[found]} like {leader}, got {_NAMES[framework]}"
+            )
+        elif found == "torch" and own != device:
+            raise TypeError(
+                f"{name}: expected a tensor on {device} like {leader}, got one on {own}"
             )
     if found is None:
         raise TypeError("expected at least one array, got none")
@@ -94,6 +100,8 @@ def to_integer(name: str, value: object, low: int, high: int) -> int:
 
 def to_rate(name: str, value: object) -> float:
     """A dropout rate as a float in [0, 1]."""
+    if isinstance(value, (bool, str)):
+        raise TypeError(f"{name}: expected a rate in [0, 1], got {value!r}")
     try:
         rate = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -109,3 +117,9 @@ def to_pair(name: str, value: object, low: int) -> tuple[int, int]:
         raise TypeError(f"{name}: expected a pair of integers, got {value!r}")
     first, second = (to_integer(name, item, low, 1 << 62) for item in value)
     return first, second
+
+
+def check_extent(rows: int, cols: int) -> None:
+    """Raises ValueError for a mask whose size in bytes could overflow."""
+    if rows * cols >= 1 << 60:
+        raise ValueError(f"mask: expected fewer than 2^60 elements, got {rows} x {cols}")

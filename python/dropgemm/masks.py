@@ -7,13 +7,22 @@ from typing import Any
 import numpy as np
 
 from dropgemm import _core
-from dropgemm.arrays import Array, Framework, framework_of, to_integer, to_pair, to_rate
+from dropgemm.arrays import (
+    Array,
+    Framework,
+    check_extent,
+    framework_of,
+    to_integer,
+    to_pair,
+    to_rate,
+)
 from dropgemm.tile_mask import TileMask, bits_shape
 
 SEED_END = 1 << 64
 SITE_END = 1 << 32
 STEP_END = 1 << 32
 CALL_END = 1 << 28
+BATCH_END = 1 << 32
 INT_END = 1 << 31
 
 
@@ -39,6 +48,7 @@ def bernoulli_mask(
     """
     rows = to_integer("rows", rows, 0, 1 << 62)
     cols = to_integer("cols", cols, 0, 1 << 62)
+    check_extent(rows, cols)
     tile = to_pair("tile", tile, 1)
     rate = to_rate("p", p)
     seed = to_integer("seed", seed, 0, SEED_END)

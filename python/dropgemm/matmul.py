@@ -101,7 +101,7 @@ def matmul(
 
 def activation_code(activation: str | None) -> int:
     """The core's number for an activation."""
-    if activation not in _ACTIVATIONS:
+    if not isinstance(activation, (str, type(None))) or activation not in _ACTIVATIONS:
         legal = ", ".join(repr(name) for name in _ACTIVATIONS)
         raise ValueError(f"activation: expected one of {legal}, got {activation!r}")
     return _ACTIVATIONS[activation]

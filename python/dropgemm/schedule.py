@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from dropgemm import _core
-from dropgemm.arrays import Array, to_integer, to_rate
-from dropgemm.masks import INT_END, SEED_END, SITE_END, to_step
+from dropgemm.arrays import Array, check_extent, to_integer, to_rate
+from dropgemm.masks import BATCH_END, INT_END, SEED_END, SITE_END, to_step
 from dropgemm.tile_mask import TileMask, bits_shape, ceil_div
 
 ScaleKind = Literal["rate", "exact"]
@@ -108,7 +108,8 @@ class GyroSchedule:
         without it step does, or NumPy. A tile has as many rows as a row group, or one where the
         rows of a group change with a step that is an array.
         """
-        batch = to_integer("batch", batch, 0, 1 << 40)
+        batch = to_integer("batch", batch, 0, BATCH_END)
+        check_extent(batch, self.features)
         framework, at = to_step(step, like)
         self.warn_if_unused(batch)
         if framework == "torch":
@@ -123,7 +124,7 @@ class GyroSchedule:
 
     def subnets(self, step: int | Array, batch: int) -> Array:
         """The subnet of each row group of a batch: int64 [groups], in the framework of step."""
-        batch = to_integer("batch", batch, 0, 1 << 40)
+        batch = to_integer("batch", batch, 0, BATCH_END)
         framework, at = to_step(step, None)
         ids = np.array(self._core.ids(max(int(at), 0), batch), np.int64)
         if framework == "torch":

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dropgemm import _core
-from dropgemm.arrays import Array, Framework, framework_of, to_pair
+from dropgemm.arrays import Array, Framework, framework_of, to_pair, to_rate
 
 
 def ceil_div(x: int, y: int) -> int:
@@ -49,7 +49,7 @@ class TileMask:
         tile: tuple[int, int],
         keep_hint: float | None = None,
     ) -> None:
-        framework = framework_of("bits", bits)
+        framework = _framework_of_values("bits", bits)
         shape, tile = to_pair("shape", shape, 0), to_pair("tile", tile, 1)
         if framework == "torch":
             from dropgemm.torch.functional import to_uint32
@@ -73,9 +73,7 @@ class TileMask:
                 f"bits: expected 0 in the padding after column tile {used - 1} of "
                 "the last word, got 1"
             )
-        self.keep_hint = self.keep_rate if keep_hint is None else float(keep_hint)
-        if not 0.0 <= self.keep_hint <= 1.0:
-            raise ValueError(f"keep_hint: expected a rate in [0, 1], got {self.keep_hint}")
+        self.keep_hint = self.keep_rate if keep_hint is None else to_rate("keep_hint", keep_hint)
 
     def _set(
         self,
@@ -114,7 +112,7 @@ class TileMask:
 
         Raises ValueError naming the first tile that holds both values.
         """
-        framework = framework_of("keep", keep)
+        framework = _framework_of_values("keep", keep)
         tile = to_pair("tile", tile, 1)
         dense = keep.detach().numpy() if framework == "torch" else keep
         if dense.ndim != 2:
@@ -179,6 +177,8 @@ class TileMask:
 
     def equals(self, other: TileMask) -> bool:
         """True where both masks keep the same elements of the same shape."""
+        if not isinstance(other, TileMask):
+            raise TypeError(f"other: expected a TileMask, got {type(other).__qualname__}")
         if self.shape != other.shape:
             return False
         if self.tile == other.tile and self.transposed == other.transposed:
@@ -204,6 +204,14 @@ class TileMask:
             f"TileMask(shape={tuple(self.shape)}, tile={tuple(self.tile)}, "
             f"keep_hint={self.keep_hint:.4g}{kind})"
         )
+
+
+def _framework_of_values(name: str, array: Array) -> Framework:
+    """framework_of an array that is to be read, which a meta tensor cannot be."""
+    framework = framework_of(name, array)
+    if framework == "torch" and array.is_meta:
+        raise TypeError(f"{name}: expected a tensor with values, got one on meta")
+    return framework
 
 
 def _expand(

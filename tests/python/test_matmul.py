@@ -155,6 +155,7 @@ BAD_OPERANDS = {
                    "bias: expected float32 as a, got float64"),
     "addend shape": (lambda a: {"addend": a[:2]}, ValueError, "addend: expected"),
     "activation": (lambda a: {"activation": "tanh"}, ValueError, "activation: expected one of"),
+    "activations": (lambda a: {"activation": ["relu"]}, ValueError, "activation: expected one of"),
     "scale text": (lambda a: {"scale": "2"}, TypeError, "scale: expected a number"),
     "scale dtype": (lambda a: {"scale": np.array(2.0)}, TypeError, "scale: expected a number or a"),
     "scale shape": (lambda a: {"scale": np.ones(1, np.float32)}, TypeError, "of shape"),

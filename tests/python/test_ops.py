@@ -157,6 +157,8 @@ def test_out_is_written_and_refuses_gradients():
     with pytest.raises(RuntimeError, match="out: expected operands without gradient"):
         dg.matmul(a, b, out=out)
     with torch.no_grad():
+        with pytest.raises(TypeError, match="out: expected a tensor on cpu like a"):
+            dg.matmul(a, b, out=out.to("meta"))
         assert dg.matmul(a, b, **masks, out=out) is out
         torch.testing.assert_close(out, dg.matmul(a, b, **masks))
 
@@ -181,6 +183,8 @@ BAD_CALLS = {
     "mixed": (lambda a: (a, a.double()), TypeError, "b: expected float32"),
     "rank": (lambda a: (a[0], a), ValueError, "a: expected a 2-D tensor, got 1-D"),
     "inner": (lambda a: (a, a[:2]), ValueError, "b: expected"),
+    "device": (lambda a: (a, a.to("meta")), TypeError,
+               "b: expected a tensor on cpu like a, got one on meta"),
 }  # fmt: skip
 
 

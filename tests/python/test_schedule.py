@@ -155,6 +155,8 @@ BAD_SCHEDULES = [
     ({"p": 1.5}, ValueError, r"p: expected a rate in \[0, 1\], got 1.5"),
     ({"p": float("nan")}, ValueError, "p: expected a rate .* got nan"),
     ({"p": "half"}, TypeError, "p: expected a rate"),
+    ({"p": "0.5"}, TypeError, r"p: expected a rate in \[0, 1\], got '0.5'"),
+    ({"p": True}, TypeError, "p: expected a rate .* got True"),
     ({"total_steps": 0}, ValueError, "total_steps: expected an integer in"),
     ({"total_steps": 2.5}, TypeError, "total_steps: expected an integer, got float"),
     ({"seed": -1}, ValueError, "seed: expected"),
@@ -187,8 +189,11 @@ def test_bad_steps_and_batches_are_refused():
     ):
         with pytest.raises(error, match=message):
             schedule.mask(step, 4)
-    with pytest.raises(ValueError, match="batch: expected"):
-        schedule.mask(0, -1)
+    for batch in (-1, 1 << 32):
+        with pytest.raises(ValueError, match="batch: expected an integer in"):
+            schedule.mask(0, batch)
+        with pytest.raises(ValueError, match="batch: expected an integer in"):
+            schedule.subnets(0, batch)
     with pytest.raises(TypeError, match="like: expected a NumPy array"):
         schedule.mask(0, 4, like="torch")
     with pytest.raises(TypeError, match="step: expected an array of the framework of like"):
@@ -197,3 +202,12 @@ def test_bad_steps_and_batches_are_refused():
         dg.bernoulli_mask(4, 4, -0.1, seed=0, site=0)
     with pytest.raises(ValueError, match="call: expected"):
         dg.bernoulli_mask(4, 4, 0.1, seed=0, site=0, call=1 << 28)
+
+
+def test_sizes_that_overflow_are_refused(framework):
+    like = torch.zeros(1) if framework == "torch" else None
+    with pytest.raises(ValueError, match=r"mask: expected fewer than 2\^60 elements, got"):
+        dg.bernoulli_mask(1 << 61, 1 << 61, 0.5, seed=0, site=0, like=like)
+    wide = dg.GyroSchedule(1 << 39, 0.5, total_steps=1, seed=0, site=0)
+    with pytest.raises(ValueError, match=r"mask: expected fewer than 2\^60 elements, got"):
+        wide.mask(0, 1 << 30, like=like)
