@@ -48,9 +48,12 @@ void fill_left_out(const Product<T>& p, const Epilogue<T>& e, T* zeros) {
   const Axis &m_axis = p.axes.m, &n_axis = p.axes.n;
   std::fill_n(zeros, p.kernels->nr, T(0));
   const bool fill_dropped = p.args->out_fill == OutFill::kZero;
-  // Where the epilogue of nothing is 0, empty is as good as dropped.
+  // Where the epilogue of nothing is 0, empty is as good as dropped. Factors that are infinite or
+  // NaN make NaN of 0.
+  const bool adds_nothing =
+      e.bias == nullptr && e.addend.data == nullptr && e.grad_aux.data == nullptr;
   const bool empty_is_zero =
-      fill_dropped && e.bias == nullptr && e.addend.data == nullptr && e.grad_aux.data == nullptr;
+      fill_dropped && adds_nothing && e.scale * T(0) == T(0) && e.out_scale * T(0) == T(0);
 #pragma omp for schedule(static) nowait
   for (std::int64_t m = 0; m < m_axis.extent; ++m) {
     const Position row = position(m_axis, m);

@@ -6,11 +6,12 @@
 #include "cpu/gemm.h"
 
 #include <algorithm>
-#include <cstdio>
+#include <string>
 
 #include "cpu/product.h"
 #include "cpu/threads.h"
 #include "cpu/workspace.h"
+#include "registry.h"
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -330,22 +331,28 @@ std::size_t workspace_of(const Context& ctx, const GemmArgs& args) {
 }
 
 template <class T>
-StatusCode run(const Context& ctx, const GemmArgs& args) {
-  void* memory = ctx.workspace;
+Status run(const Context& ctx, const GemmArgs& args) {
   const std::size_t needed = workspace_of<T>(ctx, args);
-  if (memory == nullptr || ctx.workspace_bytes < needed) memory = thread_workspace(needed);
-  if (memory == nullptr) return StatusCode::kBackendError;
+  if (ctx.workspace != nullptr && ctx.workspace_bytes < needed) {
+    return Status::invalid("ctx.workspace", std::to_string(needed) + " bytes",
+                           std::to_string(ctx.workspace_bytes));
+  }
+  void* const memory = ctx.workspace != nullptr ? ctx.workspace : thread_workspace(needed);
+  if (memory == nullptr) {
+    return {StatusCode::kBackendError,
+            "gemm: no memory for " + std::to_string(needed) + " bytes of workspace"};
+  }
   Arena arena(memory);
   Product<T> p = make_product<T>(args, threads_for(ctx, args), arena);
   read_masks(p);
   const Epilogue<T> epilogue = make_epilogue<T>(args);
-  if (p.threads == 1) {
+  if (p.threads == 1 && !in_parallel_region()) {
     run_team(p, epilogue);
   } else {
 #pragma omp parallel num_threads(p.threads)
     run_team(p, epilogue);
   }
-  return StatusCode::kOk;
+  return {};
 }
 
 }  // namespace
@@ -362,12 +369,8 @@ std::int32_t gemm_workspace_bytes(const Context* ctx, const GemmArgs* args, std:
 }
 
 std::int32_t gemm(const Context* ctx, const GemmArgs* args, ErrorText error) {
-  const StatusCode code =
-      args->a.dtype == DType::kFloat64 ? run<double>(*ctx, *args) : run<float>(*ctx, *args);
-  if (code != StatusCode::kOk) {
-    std::snprintf(error.text, error.capacity, "gemm: expected room for the workspace, got none");
-  }
-  return static_cast<std::int32_t>(code);
+  return report(
+      args->a.dtype == DType::kFloat64 ? run<double>(*ctx, *args) : run<float>(*ctx, *args), error);
 }
 
 }  // namespace dropgemm::cpu

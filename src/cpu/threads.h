@@ -5,9 +5,13 @@
 
 namespace dropgemm::cpu {
 
-// `requested`, or the OpenMP runtime's choice for 0. One in a forked child whose parent had
-// already run a parallel region (its worker threads are gone, and waiting for them would hang),
-// and one inside a parallel region.
+// `requested` up to 1024, or the OpenMP runtime's choice for 0. One inside a parallel region, and
+// one in a forked child whose parent had asked here before: the parent's worker threads are gone,
+// and waiting for them would hang.
 [[nodiscard]] int thread_count(std::int32_t requested);
+
+// True in a parallel region of the caller's. Work that a team shares out must open a team of its
+// own there, even of one thread: else its loops would be dealt to the caller's threads.
+[[nodiscard]] bool in_parallel_region();
 
 }  // namespace dropgemm::cpu

@@ -1,7 +1,13 @@
 // Every product of every backend and instruction set against the reference, poisoned.
 #include "dropgemm/gemm.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cpu/isa.h"
@@ -277,6 +283,84 @@ TEST_P(GemmTest, UsesTheCallersWorkspace) {
     EXPECT_EQ(static_cast<char*>(ctx_.workspace)[bytes + static_cast<std::size_t>(guard)], 0x5A);
   }
   EXPECT_EQ(d.at(3, 5), 3 * 64 + 5);
+}
+
+// Factors that are infinite or NaN give what the reference gives, summed over something or nothing.
+TEST_P(GemmTest, InfiniteAndNaNScales) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  const std::pair<double, double> factors[] = {
+      {std::nan(""), 1.0}, {infinity, 1.0}, {1.0, infinity}, {-infinity, 0.0}, {0.0, std::nan("")}};
+  Context reference;
+  ASSERT_TRUE(find_backend("reference", &reference.backend).ok());
+  std::mt19937_64 random(11);
+  Array<float> a(48, 64, Layout::kRowMajor), b(64, 70, Layout::kRowMajor);
+  a.fill([&](auto, auto) { return 1 + static_cast<float>(random() % 3); });
+  b.fill([&](auto, auto) { return 1 + static_cast<float>(random() % 3); });
+  for (const TileSize tile : {TileSize{}, {1, 64}, {48, 1}, {16, 32}, {1, 1}}) {
+    const Mask ma(48, 64, tile, 0.5, false, random), md(48, 70, tile, 0.5, false, random);
+    for (const auto& [scale, out_scale] : factors) {
+      Array<float> got(48, 70, Layout::kRowMajor), want = got;
+      GemmArgs args;
+      args.a = a.view(), args.b = b.view(), args.a_mask = ma.view(), args.d_mask = md.view();
+      args.scale = scale, args.out_scale = out_scale;
+      args.d = want.view();
+      ASSERT_TRUE(gemm(reference, args).ok());
+      args.d = got.view();
+      ASSERT_TRUE(gemm(ctx_, args).ok());
+      want.fill([&](auto i, auto j) {
+        const float x = got.at(i, j), y = want.at(i, j);
+        EXPECT_TRUE(x == y || (std::isnan(x) && std::isnan(y)))
+            << "[" << i << ", " << j << "] = " << x << ", expected " << y << " of tiles "
+            << tile.rows << "x" << tile.cols << ", scales " << scale << ", " << out_scale;
+        return y;
+      });
+    }
+  }
+}
+
+// Every thread of a caller's parallel region makes a product of its own.
+TEST_P(GemmTest, WithinAParallelRegion) {
+  constexpr int kThreads = 3;
+  double worst[kThreads] = {};
+#pragma omp parallel for num_threads(kThreads) schedule(static, 1)
+  for (int t = 0; t < kThreads; ++t) {
+    Array<float> a(64, 64, Layout::kRowMajor), b(64, 64, Layout::kRowMajor), d = a;
+    const std::uint32_t bits[] = {0xAAAAAAAAU, 0x55555555U};  // odd columns, then even ones
+    const TileMaskView mask = {bits, 64, 64, 64, 1};
+    a.fill([&](auto i, auto j) { return i == j ? t + 1 : 0; });
+    b.fill([](auto i, auto j) { return i * 64 + j; });
+    d.fill([](auto, auto) { return -1; });
+    GemmArgs args;
+    args.a = a.view(), args.b = b.view(), args.d = d.view(), args.d_mask = &mask;
+    if (!gemm(ctx_, args).ok()) worst[t] = 1e9;
+    for (std::int64_t i = 0; i < 64; ++i) {
+      for (std::int64_t j = 0; j < 64; ++j) {
+        const auto want =
+            element_kept(mask, i, j) ? static_cast<double>((t + 1) * (i * 64 + j)) : 0;
+        worst[t] = std::max(worst[t], std::abs(want - static_cast<double>(d.at(i, j))));
+      }
+    }
+  }
+  for (const double error : worst) EXPECT_EQ(error, 0.0);
+}
+
+// A forked child has none of its parent's worker threads.
+TEST_P(GemmTest, InAForkedChild) {
+  GemmCase c;
+  c.m = c.n = c.k = 160, c.a_tile = {64, 32};
+  ctx_.num_threads = 2;
+  check_against_reference<float>(ctx_, c);  // starts the workers
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    alarm(60);
+    check_against_reference<float>(ctx_, c);
+    _exit(HasFailure() ? 1 : 0);
+  }
+  int state = 0;
+  ASSERT_EQ(waitpid(child, &state, 0), child);
+  EXPECT_TRUE(WIFEXITED(state)) << "ended by signal " << WTERMSIG(state);
+  EXPECT_EQ(WEXITSTATUS(state), 0);
 }
 
 // A vouched-for mask changes nothing where the operands do hold zeros.
