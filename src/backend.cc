@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@ namespace {
 
 constexpr const char* kChoiceVariable = "DROPGEMM_BACKEND";
 constexpr const char* kCudaName = "cuda";
+constexpr std::uintptr_t kWorkspaceAlignment = 64;
 
 // Set by use_backend(); null leaves the choice to first_choice().
 std::atomic<const Backend*> chosen_backend{nullptr};
@@ -79,14 +81,21 @@ Choice make_first_choice() {
     choice.status = find_working(kChoiceVariable, named, &choice.backend);
     return choice;
   }
-  for (const Backend* table : built_in()) {
-    choice.status = check_available(*table);
-    if (choice.status.ok()) {
-      choice.backend = table;
-      break;
-    }
-  }
+  // No second best: falling back to the reference would look like a hang.
+  choice.backend = built_in().front();
+  choice.status = check_available(*choice.backend);
   return choice;
+}
+
+Status check_context(const Context& ctx) {
+  if (ctx.num_threads < 0) {
+    return Status::invalid("ctx.num_threads", "at least 0", std::to_string(ctx.num_threads));
+  }
+  const auto past = reinterpret_cast<std::uintptr_t>(ctx.workspace) % kWorkspaceAlignment;
+  if (past == 0) return {};
+  return Status::invalid("ctx.workspace",
+                         "memory aligned to " + std::to_string(kWorkspaceAlignment) + " bytes",
+                         "a pointer " + std::to_string(past) + " past a multiple");
 }
 
 // The environment's choice, or the default. Made once: getenv races with setenv, and a library
@@ -141,6 +150,7 @@ Status find_backend(const std::string& name, const Backend** backend) {
 }
 
 Status resolve_backend(const Context& ctx, const Backend** backend) {
+  DROPGEMM_RETURN_IF_ERROR(check_context(ctx));
   if (ctx.backend != nullptr) {
     if (ctx.backend->abi_version != kBackendAbi || ctx.backend->struct_bytes != sizeof(Backend)) {
       return Status::invalid("ctx.backend", "a table of ABI " + std::to_string(kBackendAbi),

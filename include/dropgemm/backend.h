@@ -26,9 +26,9 @@ struct Backend {
   std::uint32_t abi_version;
   std::uint32_t struct_bytes;  // sizeof(Backend) when the backend was compiled
   const char* name;            // "cpu"
-  // The default is the available built-in backend with the highest. A backend library works on
-  // another kind of memory, so it is taken only where a context, use_backend() or
-  // DROPGEMM_BACKEND names it.
+  // The default is the built-in backend with the highest, and an error where that does not work.
+  // A backend library works on another kind of memory, so it is taken only where a context,
+  // use_backend() or DROPGEMM_BACKEND names it.
   std::int32_t priority;
 
   // All return a StatusCode; kOk == 0.
@@ -60,6 +60,8 @@ struct Backend {
 [[nodiscard]] Status find_backend(const std::string& name, const Backend** backend);
 
 // The backend a call with this context takes.
+// Errors: kInvalidArgument for a backend of another ABI, a negative num_threads, a workspace that
+// is not 64-byte aligned; those of use_backend where DROPGEMM_BACKEND names the backend.
 [[nodiscard]] Status resolve_backend(const Context& ctx, const Backend** backend);
 
 }  // namespace dropgemm

@@ -81,8 +81,8 @@ struct GemmShape {
 // kUnsupported (dtype on this backend), kBackendError (out of memory).
 [[nodiscard]] Status gemm(const Context& ctx, const GemmArgs& args);
 
-// The bytes of workspace that gemm() takes for arguments of these shapes, tiles and dtypes;
-// looks at no bits and no elements.
+// The bytes of workspace that gemm() takes for arguments of these shapes, tiles, keep_hints and
+// dtypes with this context; looks at no bits and no elements.
 [[nodiscard]] Status gemm_workspace_bytes(const Context& ctx, const GemmArgs& args,
                                           std::size_t* bytes);
 

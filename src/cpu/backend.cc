@@ -14,7 +14,7 @@ namespace dropgemm {
 namespace cpu {
 namespace {
 
-std::int32_t available(ErrorText /*why_not*/) { return 0; }
+std::int32_t available(ErrorText why_not) { return report(check_isa(), why_not); }
 
 std::int32_t describe(char* text, std::size_t capacity) {
 #if defined(_OPENMP)

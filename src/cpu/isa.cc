@@ -21,6 +21,8 @@ extern const Isa kIsa_generic;
 
 namespace {
 
+constexpr const char* kChoiceVariable = "DROPGEMM_CPU_ISA";
+
 #if defined(DROPGEMM_HAVE_AVX512)
 bool has_avx512() {
   return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
@@ -57,14 +59,34 @@ const Isa* find(const char* name) {
   return nullptr;
 }
 
-const Isa* first_choice() {
-  const char* wanted = std::getenv("DROPGEMM_CPU_ISA");
-  const Isa* forced = wanted != nullptr ? find(wanted) : nullptr;
-  return forced != nullptr ? forced : runnable().front();
+Status unknown(const char* what, const std::string& name) {
+  std::string known;
+  for (const std::string& each : isa_names()) known += (known.empty() ? "" : ", ") + each;
+  return Status::invalid(what, "one of " + known, "'" + name + "'");
+}
+
+struct Choice {
+  Status status;
+  const Isa* isa = nullptr;
+};
+
+// The environment's choice, or the widest. Made once, as the registry's choice of a backend.
+const Choice& first_choice() {
+  static const Choice choice = [] {
+    Choice made;
+    const char* const named = std::getenv(kChoiceVariable);
+    if (named != nullptr && named[0] != '\0') {
+      made.isa = find(named);
+      if (made.isa == nullptr) made.status = unknown(kChoiceVariable, named);
+    }
+    if (made.isa == nullptr) made.isa = runnable().front();
+    return made;
+  }();
+  return choice;
 }
 
 std::atomic<const Isa*>& in_use() {
-  static std::atomic<const Isa*> chosen{first_choice()};
+  static std::atomic<const Isa*> chosen{first_choice().isa};
   return chosen;
 }
 
@@ -72,6 +94,7 @@ std::atomic<const Isa*>& in_use() {
 
 const Isa& isa() { return *in_use().load(std::memory_order_relaxed); }
 const char* isa_name() { return isa().name; }
+Status check_isa() { return first_choice().status; }
 
 std::vector<std::string> isa_names() {
   std::vector<std::string> names;
@@ -81,11 +104,7 @@ std::vector<std::string> isa_names() {
 
 Status use_isa(const std::string& name) {
   const Isa* found = find(name.c_str());
-  if (found == nullptr) {
-    std::string known;
-    for (const std::string& each : isa_names()) known += (known.empty() ? "" : ", ") + each;
-    return Status::invalid("isa", "one of " + known, "\"" + name + "\"");
-  }
+  if (found == nullptr) return unknown("isa", name);
   in_use().store(found, std::memory_order_relaxed);
   return {};
 }

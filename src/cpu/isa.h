@@ -9,10 +9,13 @@
 
 namespace dropgemm::cpu {
 
-// Chosen once: DROPGEMM_CPU_ISA names one (ignored where it is unknown or cannot run here, which
-// isa_name() shows), else the widest.
+// Chosen once: the one that DROPGEMM_CPU_ISA names, else the widest.
 [[nodiscard]] const Isa& isa();
 [[nodiscard]] const char* isa_name();
+
+// kInvalidArgument where DROPGEMM_CPU_ISA names none of isa_names(): the backend then does not
+// work. isa() is the widest all the same, for draws that the front ends make on the host.
+[[nodiscard]] Status check_isa();
 
 // The instruction sets that can run here, widest first.
 [[nodiscard]] std::vector<std::string> isa_names();

@@ -208,6 +208,39 @@ TEST_F(BackendEnvironmentDeathTest, UseBackendOverridesABadChoice) {
       testing::ExitedWithCode(0), "mended");
 }
 
+void with_isa(const char* isa, const char* backend) {
+  setenv("DROPGEMM_CPU_ISA", isa, 1);
+  setenv("DROPGEMM_BACKEND", backend, 1);
+  say_and_exit("took: " + current() + " with " + cpu::isa_name() + ".");
+}
+
+TEST_F(BackendEnvironmentDeathTest, NamesTheInstructionSet) {
+  const std::string widest = cpu::isa_names().front();
+  for (const std::string& isa : cpu::isa_names()) {
+    EXPECT_EXIT(with_isa(isa.c_str(), ""), testing::ExitedWithCode(0),
+                "took: cpu with " + isa + "\\.");
+  }
+  EXPECT_EXIT(with_isa("", ""), testing::ExitedWithCode(0), "took: cpu with " + widest + "\\.");
+}
+
+TEST_F(BackendEnvironmentDeathTest, AnInstructionSetThatCannotBeHadIsAnErrorNotAFallback) {
+  std::string known;
+  for (const std::string& isa : cpu::isa_names()) known += (known.empty() ? "" : ", ") + isa;
+  const std::string message =
+      "cpu: DROPGEMM_CPU_ISA: expected one of " + known + ", got 'avx1024' with ";
+  for (const char* backend : {"", "cpu"}) {
+    EXPECT_EXIT(with_isa("avx1024", backend), testing::ExitedWithCode(0), "took: " + message);
+  }
+  EXPECT_EXIT(with_isa("avx1024", "reference"), testing::ExitedWithCode(0), "took: reference with");
+  EXPECT_EXIT(
+      {
+        setenv("DROPGEMM_CPU_ISA", "avx1024", 1);
+        const std::vector<std::string> names = backends();
+        say_and_exit(names == std::vector<std::string>{"reference"} ? "reference alone" : "more");
+      },
+      testing::ExitedWithCode(0), "reference alone");
+}
+
 // --- Backend libraries ---------------------------------------------------------------------------
 
 void describe_cuda(const char* library) {
