@@ -4,15 +4,16 @@ from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from rich.box import SIMPLE_HEAVY
 from rich.console import Console
 from rich.table import Table
 
 from dropgemm.demo.session import Outcome
 
 BASELINES = {
-    "conventional, stock PyTorch": "x stock",
-    'conventional, "medium"': 'x "medium"',
-    'conventional, "medium", ready masks': 'x "medium", ready masks',
+    "conventional, stock PyTorch": "times\nstock",
+    'conventional, "medium"': 'times\n"medium"',
+    'conventional, "medium", ready masks': "times\nready",
 }
 
 
@@ -23,8 +24,8 @@ def show(outcome: Outcome, plot: Path) -> None:
     steps_per_set = task.total_steps * task.coscheduled / task.subnets
     console.print(
         f"\n{outcome.dataset}: {task.features}-{task.hidden}-{task.hidden}-{task.classes}, "
-        f"p = {task.p}, batch {task.batch}, {outcome.epochs} epochs = {task.total_steps} steps, "
-        f"{outcome.threads} threads, seed {task.seed}"
+        f"p = {task.p}, batch {task.batch}, {_count(outcome.epochs, 'epoch')} = "
+        f"{_count(task.total_steps, 'step')}, {_count(outcome.threads, 'thread')}, seed {task.seed}"
     )
     console.print(
         f"gyro schedules: {task.subnets} subnets, {task.coscheduled} at a time, "
@@ -33,6 +34,7 @@ def show(outcome: Outcome, plot: Path) -> None:
     console.print(_table(outcome))
     console.print(
         "Step times: medians, taken in turn in one process; spread: interquartile range. "
+        "Times: how many times faster than each baseline. "
         '"medium": torch.set_float32_matmul_precision("medium"). '
         "Ready masks: drawn beforehand, so no random numbers are on the clock."
     )
@@ -41,10 +43,11 @@ def show(outcome: Outcome, plot: Path) -> None:
 
 
 def _table(outcome: Outcome) -> Table:
-    table = Table()
-    table.add_column("dropout")
-    for heading in ("test accuracy", "ms a step", "spread", *BASELINES.values()):
-        table.add_column(heading, justify="right")
+    # Narrow enough for 80 columns: names wrap before a figure does.
+    table = Table(box=SIMPLE_HEAVY)
+    table.add_column("dropout", min_width=20, vertical="bottom")
+    for heading in ("test\naccuracy", "ms a\nstep", "spread", *BASELINES.values()):
+        table.add_column(heading, justify="right", no_wrap=True)
     accuracy = {run.name: run.accuracy[-1] for run in outcome.runs}
     times = outcome.times
     for name in times.seconds:
@@ -56,6 +59,10 @@ def _table(outcome: Outcome) -> Table:
             *(f"{times.speedup(name, baseline):.2f}" for baseline in BASELINES),
         )
     return table
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _plot(outcome: Outcome, path: Path) -> None:
