@@ -6,8 +6,11 @@ each beside the fastest dense settings of PyTorch, interleaved, and prints a tab
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
+
+PLOT_SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,14 +30,19 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Raise ValueError naming the option, what was expected and what came."""
     for name in ("epochs", "batch", "hidden", "coscheduled"):
         value = getattr(args, name)
-        if value < 1:
-            raise ValueError(f"--{name}: expected an integer >= 1, got {value}")
-    if args.seed < 0:
-        raise ValueError(f"--seed: expected an integer >= 0, got {args.seed}")
+        if not 1 <= value < 1 << 31:
+            raise ValueError(f"--{name}: expected an integer in [1, 2^31), got {value}")
+    if not 0 <= args.seed < 1 << 63:
+        raise ValueError(f"--seed: expected an integer in [0, 2^63), got {args.seed}")
     if not 0 <= args.p < 1:
         raise ValueError(f"--p: expected a rate in [0, 1), got {args.p}")
-    if not args.plot.parent.is_dir():
+    if not args.plot.parent.is_dir() or args.plot.is_dir():
         raise ValueError(f"--plot: expected a file in an existing folder, got {args.plot}")
+    if args.plot.suffix not in PLOT_SUFFIXES:
+        legal = ", ".join(PLOT_SUFFIXES)
+        raise ValueError(f"--plot: expected a name that ends in one of {legal}, got {args.plot}")
+    if not os.access(args.plot if args.plot.exists() else args.plot.parent, os.W_OK):
+        raise ValueError(f"--plot: expected a file that can be written, got {args.plot}")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,12 +53,22 @@ def run(args: argparse.Namespace) -> int:
         print(f"dropgemm demo: {error}", file=sys.stderr)
         return 2
     try:
-        from dropgemm.demo import report, session
+        from dropgemm.demo import data, report, session
     except ModuleNotFoundError as error:
         print(
             f"dropgemm demo needs {error.name}: pip install 'dropgemm[demo]'",
             file=sys.stderr,
         )
         return 1
-    report.show(session.run(args), args.plot)
+    try:
+        dataset = data.load()
+    except data.DataError as error:
+        print(f"dropgemm demo: {error}", file=sys.stderr)
+        return 1
+    try:
+        task = session.make_task(args, dataset)
+    except ValueError as error:
+        print(f"dropgemm demo: {error}", file=sys.stderr)
+        return 2
+    report.show(session.run(task, args.epochs, dataset), args.plot)
     return 0

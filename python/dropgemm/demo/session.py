@@ -91,10 +91,8 @@ def train(variant: Variant, task: Task, dataset: data.Dataset, progress: Progres
     return run
 
 
-def run(args: argparse.Namespace) -> Outcome:
+def run(task: Task, epochs: int, dataset: data.Dataset) -> Outcome:
     """Trains every variant from the same weights on the same batches, then times their steps."""
-    dataset = data.load()
-    task = make_task(args, dataset)
     runs = []
     with Progress() as progress:
         for make in variants.TRAINED:
@@ -105,4 +103,4 @@ def run(args: argparse.Namespace) -> Outcome:
         contenders = [make(task) for make in variants.TIMED]
         batch = dataset.train_x[: task.batch], dataset.train_y[: task.batch]
         times = timing.interleaved(contenders, *batch, progress=progress)
-    return Outcome(dataset.name, task, args.epochs, torch.get_num_threads(), runs, times)
+    return Outcome(dataset.name, task, epochs, torch.get_num_threads(), runs, times)
