@@ -33,7 +33,8 @@ inline T activate(std::int32_t activation, T z) {
 
 template <class T>
 inline T multiply_by_gradient(std::int32_t activation, T z, T g) {
-  constexpr T kSqrtHalf = T(0.70710678118654752440), kSqrtTwoOverPi = T(0.79788456080286535588);
+  constexpr T kSqrtHalf = T(0.70710678118654752440);
+  constexpr double kSqrtTwoOverPi = 0.79788456080286535588;
   constexpr T kInvSqrtTwoPi = T(0.39894228040143267794);
   switch (activation) {
     case kActRelu:
@@ -42,9 +43,10 @@ inline T multiply_by_gradient(std::int32_t activation, T z, T g) {
       return g * (T(0.5) * (T(1) + T(erf(double(z * kSqrtHalf)))) +
                   z * kInvSqrtTwoPi * T(exp(double(T(-0.5) * z * z))));
     case kActGeluTanh: {
-      const T t = T(tanh(double(kSqrtTwoOverPi * (z + T(0.044715) * z * z * z))));
-      const T slope = kSqrtTwoOverPi * (T(1) + T(3 * 0.044715) * z * z);
-      return g * (T(0.5) * (T(1) + t) + T(0.5) * z * (T(1) - t * t) * slope);
+      // In float64, where the square of a large z does not overflow into 0 * infinity.
+      const double x = double(z), t = tanh(kSqrtTwoOverPi * (x + 0.044715 * x * x * x));
+      const double slope = kSqrtTwoOverPi * (1 + 3 * 0.044715 * x * x);
+      return g * T(0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope);
     }
     default:
       return g;

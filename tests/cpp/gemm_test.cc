@@ -318,6 +318,30 @@ TEST_P(GemmTest, InfiniteAndNaNScales) {
   }
 }
 
+// Far from 0 an activation is flat or the identity, and its derivative 0 or 1; no overflow on the
+// way makes NaN of it.
+TEST_P(GemmTest, ActivationsFarFromZero) {
+  for (auto act : {Activation::kRelu, Activation::kGeluErf, Activation::kGeluTanh}) {
+    for (const float z : {1e3F, 1e13F, 1e20F, 3e38F}) {
+      Array<float> a(1, 1, Layout::kRowMajor), b(1, 2, Layout::kRowMajor), d = b, below = b;
+      a.at(0, 0) = 1;
+      b.at(0, 0) = below.at(0, 0) = z;
+      b.at(0, 1) = below.at(0, 1) = -z;
+      GemmArgs args;
+      args.a = a.view(), args.b = b.view(), args.d = d.view(), args.activation = act;
+      ASSERT_TRUE(gemm(ctx_, args).ok());
+      EXPECT_EQ(d.at(0, 0), z);
+      EXPECT_EQ(d.at(0, 1), 0.0F);
+      b.at(0, 0) = b.at(0, 1) = 3;
+      args.activation = Activation::kNone;
+      args.grad_aux = below.view(), args.grad_activation = act;
+      ASSERT_TRUE(gemm(ctx_, args).ok());
+      EXPECT_EQ(d.at(0, 0), 3.0F);
+      EXPECT_EQ(d.at(0, 1), 0.0F);
+    }
+  }
+}
+
 // Every thread of a caller's parallel region makes a product of its own.
 TEST_P(GemmTest, WithinAParallelRegion) {
   constexpr int kThreads = 3;
