@@ -21,16 +21,18 @@ def info_lines() -> Iterator[str]:
     yield f"dropgemm     {dropgemm.__version__}"
     yield f"python       {platform.python_version()}"
     yield f"torch        {_torch_version()}"
-    current = _core.current_backend()
+    current, problem = _current_backend()
     for name in dropgemm.backends():
         mark = " (in use)" if name == current else ""
         yield f"backend      {name}{mark}: {_core.describe_backend(name).removeprefix(f'{name}: ')}"
+    if problem:
+        yield f"warning      no backend is in use: {problem}"
     model, flags = cpu()
     yield f"cpu          {model}"
     yield f"cpu features {' '.join(flag for flag in _ISA_FLAGS if flag in flags) or 'none known'}"
     yield f"cpu threads  {len(os.sched_getaffinity(0))} usable of {os.cpu_count()}"
-    for name in ("OMP_NUM_THREADS", "OMP_PROC_BIND", "DROPGEMM_BACKEND"):
-        if name in os.environ:
+    for name in sorted(os.environ):
+        if name.startswith(("OMP_", "GOMP_", "DROPGEMM_")):
             yield f"environment  {name}={os.environ[name]}"
     runtimes = openmp_runtimes()
     for path in runtimes:
@@ -59,6 +61,14 @@ def openmp_runtimes() -> list[str]:
         return []
     paths = {line.split(maxsplit=5)[5] for line in maps.splitlines() if len(line.split()) > 5}
     return sorted(path for path in paths if _OPENMP.search(path))
+
+
+def _current_backend() -> tuple[str, str]:
+    """The backend that a call takes, or why there is none: the environment names another."""
+    try:
+        return _core.current_backend(), ""
+    except (ValueError, RuntimeError) as error:
+        return "", str(error)
 
 
 def _torch_version() -> str:

@@ -1,6 +1,7 @@
 """The package as a whole: backends by name, threads, the command line, where CMake finds it."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -95,6 +96,10 @@ def test_info_says_what_this_machine_has():
                  "backend      reference", "cpu features", "torch        2"):  # fmt: skip
         assert line in result.stdout
     assert run("-m", "dropgemm", "waltz").returncode == 2
+    wrong = run("-m", "dropgemm", "info", DROPGEMM_BACKEND="abacus")
+    assert wrong.returncode == 0, wrong.stderr
+    assert re.search("warning .*no backend is in use: DROPGEMM_BACKEND.*'abacus'", wrong.stdout)
+    assert "environment  DROPGEMM_BACKEND=abacus" in wrong.stdout
     assert "info" in run("-m", "dropgemm", "--help").stdout
 
 
