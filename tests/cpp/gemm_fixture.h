@@ -1,0 +1,46 @@
+// Tests that run on every backend, and on every instruction set of the cpu backend.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cpu/isa.h"
+#include "gemm_case.h"
+
+namespace dropgemm::testing {
+
+struct Implementation {
+  std::string backend;
+  std::string isa;  // of the cpu backend
+};
+
+inline std::vector<Implementation> implementations() {
+  std::vector<Implementation> all = {{"reference", ""}};
+  for (const std::string& isa : cpu::isa_names()) all.push_back({"cpu", isa});
+  return all;
+}
+
+class GemmTest : public ::testing::TestWithParam<Implementation> {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(find_backend(GetParam().backend, &ctx_.backend).ok());
+    if (!GetParam().isa.empty()) {
+      ASSERT_TRUE(cpu::use_isa(GetParam().isa).ok());
+      ASSERT_EQ(GetParam().isa, cpu::isa_name());
+    }
+  }
+  void TearDown() override { ASSERT_TRUE(cpu::use_isa(cpu::isa_names().front()).ok()); }
+
+  void check(const GemmCase& c) {
+    check_against_reference<float>(ctx_, c);
+    check_against_reference<double>(ctx_, c);
+  }
+  Context ctx_;
+};
+
+// Of one run of a suite: "cpu_avx2".
+inline std::string name_of(const ::testing::TestParamInfo<Implementation>& each) {
+  return each.param.backend + (each.param.isa.empty() ? "" : "_" + each.param.isa);
+}
+
+}  // namespace dropgemm::testing
