@@ -68,12 +68,15 @@ def matmul(
             out_scale,
             out,
         )
-    for name, array in (("a", a), ("b", b)):
+    operands = (("a", a), ("b", b), ("bias", bias), ("addend", addend), ("out", out))
+    for name, array in operands:
+        # Of this machine's byte order, which DLPack cannot say.
+        if array is not None and array.dtype not in (np.float32, np.float64):
+            raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
+    for name, array in operands[:2]:
         if array.ndim != 2:
             raise ValueError(f"{name}: expected a 2-D array, got {array.ndim}-D")
     if out is None:
-        if a.dtype not in (np.float32, np.float64):
-            raise TypeError(f"a: expected float32 or float64, got {a.dtype}")
         out = np.empty((a.shape[1 if trans_a else 0], b.shape[0 if trans_b else 1]), a.dtype)
     elif not out.flags.writeable:
         raise ValueError("out: expected a writable array, got a read-only one")
@@ -122,7 +125,10 @@ def _factor(name: str, value: object) -> tuple[float, Array | None]:
 def to_number(name: str, value: object) -> float:
     """A factor that is not an array."""
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{name}: expected a number that float64 holds") from None
     raise TypeError(
         f"{name}: expected a number or a float32 array of no dimension in the operands' "
         f"framework, got {type(value).__qualname__}"
