@@ -86,6 +86,17 @@ MatrixView a_sum_view(const GemmArgs& args) {
   return {args.a_sum, 1, m, m, 1, args.d.dtype};
 }
 
+// The memory of a mask's bits, in words of float32's size; of a checked mask.
+ConstMatrixView bits_view(const TileMaskView* mask) {
+  if (mask == nullptr) return {};
+  const bool turned = mask->transposed;
+  const std::int64_t words =
+      turned ? mask_words(mask->cols, mask->rows, mask->tile_cols, mask->tile_rows)
+             : mask_words(mask->rows, mask->cols, mask->tile_rows, mask->tile_cols);
+  return {mask->bits, 1, words, 0, 1, DType::kFloat32};
+}
+ConstMatrixView factor_view(const float* factor) { return {factor, 1, 1, 0, 1, DType::kFloat32}; }
+
 Status check_operands(const GemmArgs& args) {
   DROPGEMM_RETURN_IF_ERROR(check_matrix("a", args.a));
   DROPGEMM_RETURN_IF_ERROR(check_matrix("b", args.b));
@@ -106,6 +117,12 @@ Status check_operands(const GemmArgs& args) {
     DROPGEMM_RETURN_IF_ERROR(check_dtype("grad_aux", args.grad_aux.dtype, args.a.dtype));
   }
   if (args.a_sum != nullptr) DROPGEMM_RETURN_IF_ERROR(check_output("a_sum", a_sum_view(args)));
+  if (args.scale_device != nullptr) {
+    DROPGEMM_RETURN_IF_ERROR(check_matrix("scale_device", factor_view(args.scale_device)));
+  }
+  if (args.out_scale_device != nullptr) {
+    DROPGEMM_RETURN_IF_ERROR(check_matrix("out_scale_device", factor_view(args.out_scale_device)));
+  }
   return {};
 }
 
@@ -124,7 +141,12 @@ Status check_overlaps(const GemmArgs& args) {
                           {"b", args.b},
                           {"bias", bias_view(args)},
                           {"addend", args.addend},
-                          {"grad_aux", args.grad_aux}};
+                          {"grad_aux", args.grad_aux},
+                          {"a_mask", bits_view(args.a_mask)},
+                          {"b_mask", bits_view(args.b_mask)},
+                          {"out_mask", bits_view(args.d_mask)},
+                          {"scale_device", factor_view(args.scale_device)},
+                          {"out_scale_device", factor_view(args.out_scale_device)}};
   for (const Output& out : outputs) {
     if (out.view.data == nullptr) continue;
     for (const Input& in : inputs) {

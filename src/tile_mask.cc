@@ -40,6 +40,11 @@ Status check_tile_mask(const std::string& name, const TileMaskView& mask) {
   if (rows > 0 && row_words > 0 && mask.bits == nullptr) {
     return Status::invalid(name, pair(rows, row_words) + " words of bits", "a null pointer");
   }
+  const auto past = reinterpret_cast<std::uintptr_t>(mask.bits) % sizeof(std::uint32_t);
+  if (past != 0) {
+    return Status::invalid(name, "bits aligned to 4 bytes",
+                           "a pointer " + std::to_string(past) + " past a multiple");
+  }
   return {};
 }
 

@@ -64,7 +64,8 @@ struct MutableTileMaskView {
 // The mask of the transposed array: flips a flag, moves nothing.
 [[nodiscard]] TileMaskView transposed(const TileMaskView& mask);
 
-// Errors: kInvalidArgument for negative sizes, tiles below 1, null bits, keep_hint outside [0, 1].
+// Errors: kInvalidArgument for negative sizes, tiles below 1, null or misaligned bits, keep_hint
+// outside [0, 1].
 [[nodiscard]] Status check_tile_mask(const std::string& name, const TileMaskView& mask);
 
 }  // namespace dropgemm

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dropgemm/backend.h"
@@ -109,7 +110,16 @@ TEST_F(GemmCheck, PointersAndStrides) {
   args_.a.data = a_.data(), args_.bias = reinterpret_cast<const char*>(other_.data()) + 2;
   EXPECT_EQ(refusal(),
             "bias: expected a pointer aligned to 4 bytes, got one that is 2 past a multiple");
-  args_.bias = nullptr, args_.a.row_stride = std::numeric_limits<std::int64_t>::max() / 2;
+  args_.bias = nullptr;
+  args_.scale_device =
+      reinterpret_cast<const float*>(reinterpret_cast<const char*>(other_.data()) + 3);
+  EXPECT_EQ(
+      refusal(),
+      "scale_device: expected a pointer aligned to 4 bytes, got one that is 3 past a multiple");
+  std::swap(args_.scale_device, args_.out_scale_device);
+  EXPECT_EQ(refusal().rfind("out_scale_device: expected a pointer aligned", 0), 0U);
+  args_.out_scale_device = nullptr,
+  args_.a.row_stride = std::numeric_limits<std::int64_t>::max() / 2;
   EXPECT_NE(refusal().find("a: expected strides that stay within the address space"),
             std::string::npos);
   args_.a.row_stride = kK, args_.d.row_stride = 0;
@@ -142,6 +152,18 @@ TEST_F(GemmCheck, OverlapOfInputAndOutput) {
   EXPECT_EQ(refusal(), "a_sum: expected memory of its own, got an overlap with out");
   args_.a_sum = a_.data();
   EXPECT_EQ(refusal(), "a_sum: expected memory of its own, got an overlap with a");
+  args_.a_sum = nullptr, args_.scale_device = at(1);
+  message("scale_device");
+  args_.scale_device = nullptr, args_.out_scale_device = at(kM * kN - 1);
+  message("out_scale_device");
+  args_.out_scale_device = nullptr, args_.d_mask = mask(kM, kN);
+  mask_.bits = reinterpret_cast<const std::uint32_t*>(at(kM * kN - 2));
+  message("out_mask");
+  mask_ = {}, mask_.transposed = true;
+  args_.a_mask = mask(kM, kK), args_.d_mask = nullptr;
+  mask_.bits = reinterpret_cast<const std::uint32_t*>(at(kM * kN - 1));
+  message("a_mask");
+  args_.a_mask = nullptr;
   // Beside each other is not upon each other.
   args_.a_sum = at(kM * kN);
   EXPECT_TRUE(gemm(ctx_, args_).ok());

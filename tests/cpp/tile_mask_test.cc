@@ -113,6 +113,10 @@ TEST(TileMask, ChecksNameTheMaskAndWhatCame) {
   bad = good;
   bad.bits = nullptr;
   EXPECT_EQ(message(bad), "a_mask: expected 4 x 2 words of bits, got a null pointer");
+  bad.bits = reinterpret_cast<const std::uint32_t*>(reinterpret_cast<const char*>(bits.data()) + 1);
+  EXPECT_EQ(message(bad),
+            "a_mask: expected bits aligned to 4 bytes, got a pointer 1 past a multiple");
+  bad.bits = nullptr;
   // As a 64 x 4 array whose bits lie transposed: still 4 rows of 2 words.
   EXPECT_EQ(message(transposed(bad)), "a_mask: expected 4 x 2 words of bits, got a null pointer");
   for (const double hint : {-0.5, 1.5, std::nan(""), std::numeric_limits<double>::infinity()}) {
