@@ -6,8 +6,8 @@
 namespace dropgemm::cpu {
 namespace {
 
-// A mask that is one tile along one of its axes keeps or drops whole positions of the other.
-// Clears keep[i] where the mask drops position i of the axis that it varies along.
+// A mask that is one tile along one of its axes keeps or drops whole positions of the other: of
+// the first axis where this is true (a mask of one tile included), else of the second.
 bool varies_along_first(const AxisMask& mask, std::int64_t second_extent) {
   return mask.second_tile() >= second_extent;
 }
@@ -21,7 +21,7 @@ void layout_axis(std::int64_t extent, bool masked, Arena& arena, Axis* axis) {
   axis->runs = arena.take<std::int32_t>(extent + 1);
 }
 
-// Lowers the positions of the axes that `mask` varies along to `where`.
+// Marks what `mask` drops of the axis that it varies along, unless it is marked as more already.
 void apply(const AxisMask& mask, Axis& first, Axis& second, Position where) {
   if (mask.mask == nullptr) return;
   if (varies_along_first(mask, second.extent)) {
