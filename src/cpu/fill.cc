@@ -11,20 +11,6 @@ Position position(const Axis& axis, std::int64_t i) {
   return axis.position != nullptr ? axis.position[i] : Position::kCompute;
 }
 
-// Columns [begin, end) of one row, in D and in aux_out.
-template <class T>
-void write_zeros(const Epilogue<T>& e, std::int64_t row, std::int64_t begin, std::int64_t end) {
-  for (const Plane<T>* out : {&e.d, &e.aux_out}) {
-    if (out->data == nullptr) continue;
-    T* at = out->data + row * out->row_stride + begin * out->col_stride;
-    if (out->col_stride == 1) {
-      std::fill_n(at, end - begin, T(0));
-    } else {
-      for (std::int64_t j = 0; j < end - begin; ++j) at[j * out->col_stride] = T(0);
-    }
-  }
-}
-
 // The epilogue over a sum of nothing, columns [begin, end) of one row.
 template <class T>
 void write_empty(const Product<T>& p, const Epilogue<T>& e, const T* zeros, std::int64_t row,
@@ -42,6 +28,19 @@ void write_empty(const Product<T>& p, const Epilogue<T>& e, const T* zeros, std:
 }
 
 }  // namespace
+
+template <class T>
+void write_zeros(const Epilogue<T>& e, std::int64_t row, std::int64_t begin, std::int64_t end) {
+  for (const Plane<T>* out : {&e.d, &e.aux_out}) {
+    if (out->data == nullptr) continue;
+    T* at = out->data + row * out->row_stride + begin * out->col_stride;
+    if (out->col_stride == 1) {
+      std::fill_n(at, end - begin, T(0));
+    } else {
+      for (std::int64_t j = 0; j < end - begin; ++j) at[j * out->col_stride] = T(0);
+    }
+  }
+}
 
 template <class T>
 void fill_left_out(const Product<T>& p, const Epilogue<T>& e, T* zeros) {
@@ -75,6 +74,9 @@ void fill_left_out(const Product<T>& p, const Epilogue<T>& e, T* zeros) {
   }
 }
 
+template void write_zeros<float>(const Epilogue<float>&, std::int64_t, std::int64_t, std::int64_t);
+template void write_zeros<double>(const Epilogue<double>&, std::int64_t, std::int64_t,
+                                  std::int64_t);
 template void fill_left_out<float>(const Product<float>&, const Epilogue<float>&, float*);
 template void fill_left_out<double>(const Product<double>&, const Epilogue<double>&, double*);
 

@@ -139,19 +139,12 @@ std::int64_t share(std::int64_t first, std::int64_t last, std::int64_t part, std
 }
 
 template <class T>
-void zero_tile(const GemmArgs& args, std::int64_t m, std::int64_t rows, std::int64_t n,
-               std::int64_t cols) {
-  if (args.out_fill == OutFill::kUndefined) return;
-  for (const MatrixView* out : {&args.d, &args.aux_out}) {
-    if (out->data == nullptr) continue;
-    for (std::int64_t i = m; i < m + rows; ++i) {
-      T* row = static_cast<T*>(out->data) + i * out->row_stride + n * out->col_stride;
-      if (out->col_stride == 1) {
-        std::fill_n(row, cols, T(0));
-      } else {
-        for (std::int64_t j = 0; j < cols; ++j) row[j * out->col_stride] = T(0);
-      }
-    }
+void zero_tile(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t m_panel,
+               std::int64_t n_panel) {
+  if (p.args->out_fill == OutFill::kUndefined) return;
+  const std::int64_t m = p.m.begin(m_panel), n = p.n.begin(n_panel);
+  for (std::int64_t i = m; i < m + p.m.width(m_panel, m_panel + 1); ++i) {
+    write_zeros(epilogue, i, n, n + p.n.width(n_panel, n_panel + 1));
   }
 }
 
@@ -239,10 +232,7 @@ void run_item(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t blo
         const std::int64_t unit = p.n.unit_of(n) - first_unit;
         const std::int32_t count = scratch.counts[unit];
         if (count < 0) {
-          if (k1 == p.k) {
-            zero_tile<T>(*p.args, p.m.begin(m), p.m.width(m, m + 1), p.n.begin(n),
-                         p.n.width(n, n + 1));
-          }
+          if (k1 == p.k) zero_tile(p, epilogue, m, n);
           continue;
         }
         multiply_tile(p, epilogue, a, scratch.packed_b + (n - item.n_first) * p.k_block * nr, m, n,

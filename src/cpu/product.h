@@ -94,6 +94,11 @@ void read_masks(Product<T>& product);
 template <class T>
 void fill_left_out(const Product<T>& product, const Epilogue<T>& epilogue, T* zeros);
 
+// Zeros in columns [begin, end) of one row, in D and in aux_out.
+template <class T>
+void write_zeros(const Epilogue<T>& epilogue, std::int64_t row, std::int64_t begin,
+                 std::int64_t end);
+
 // args.a_sum. Called by every thread of a team.
 template <class T>
 void sum_rows_of_a(const GemmArgs& args);
