@@ -32,6 +32,7 @@ struct GemmCase {
   double keep = 0.5;                // probability of a tile
   Layout layout = Layout::kRowMajor;
   bool bias = false, addend = false, aux_out = false, a_sum = false, transposed_masks = false;
+  bool undefined_fill = false;  // dropped tiles of D may hold anything
   Activation activation = Activation::kNone;
   Activation grad = Activation::kNone;  // kNone: no grad_aux
   double scale = 1.0, out_scale = 1.0;
@@ -45,7 +46,8 @@ struct GemmCase {
            (trans_a ? " Ta" : "") + (trans_b ? " Tb" : "") + " masks a" + tile(a_tile) + " b" +
            tile(b_tile) + " d" + tile(d_tile) + " keep " + std::to_string(keep) + " layout " +
            std::to_string(static_cast<int>(layout)) + (bias ? " bias" : "") +
-           (addend ? " addend" : "") + (aux_out ? " aux" : "") + (a_sum ? " a_sum" : "") + " act " +
+           (addend ? " addend" : "") + (aux_out ? " aux" : "") + (a_sum ? " a_sum" : "") +
+           (undefined_fill ? " undefined fill" : "") + " act " +
            std::to_string(static_cast<int>(activation)) + " grad " +
            std::to_string(static_cast<int>(grad)) + " seed " + std::to_string(seed);
   }
@@ -173,6 +175,7 @@ void check_against_reference(const Context& ctx, const GemmCase& c) {
   args.a_mask = ma.view(), args.b_mask = mb.view(), args.d_mask = md.view();
   args.scale = c.scale, args.out_scale = c.out_scale;
   args.activation = c.activation;
+  if (c.undefined_fill) args.out_fill = OutFill::kUndefined;
   if (c.bias) args.bias = &bias.at(0, 0), args.bias_stride = bias.view().col_stride;
   if (c.addend) args.addend = addend.view();
   if (c.aux_out) args.aux_out = aux.view();
@@ -240,6 +243,8 @@ void check_against_reference(const Context& ctx, const GemmCase& c) {
   };
   for (std::int64_t i = 0; i < c.m; ++i) {
     for (std::int64_t j = 0; j < c.n; ++j) {
+      const bool dropped = md.view() != nullptr && !element_kept(*md.view(), i, j);
+      if (c.undefined_fill && dropped) continue;
       const double z_bound =
           depth * (std::abs(c.scale) * static_cast<double>(magnitude.at(i, j)) +
                    (c.bias ? std::abs(static_cast<double>(bias.at(0, j))) : 0.0) +

@@ -158,7 +158,7 @@ TEST_P(GemmTest, AnyTiles) {
     c.layout = static_cast<Layout>(pick(4));
     c.keep = std::vector<double>{0.0, 0.1, 0.5, 0.9, 1.0}[static_cast<std::size_t>(pick(5))];
     c.bias = pick(2) != 0, c.addend = pick(4) == 0, c.aux_out = pick(4) == 0;
-    c.a_sum = pick(2) != 0;
+    c.a_sum = pick(2) != 0, c.undefined_fill = pick(4) == 0;
     c.activation = static_cast<Activation>(pick(4));
     c.grad = static_cast<Activation>(pick(4));
     check(c);
@@ -177,6 +177,8 @@ TEST_P(GemmTest, EmptyDimensionsUnderMasks) {
       c.bias = c.addend = c.aux_out = c.a_sum = true, c.activation = Activation::kRelu;
       check(c);
       c.a_tile = c.b_tile = {};
+      check(c);
+      c.undefined_fill = true;
       check(c);
     }
   }
