@@ -197,7 +197,8 @@ TEST_P(GemmTest, InfiniteAndNaNScales) {
   b.fill([&](auto, auto) { return 1 + static_cast<float>(random() % 3); });
   for (const TileSize tile : {TileSize{}, {1, 64}, {48, 1}, {16, 32}, {1, 1}}) {
     const Mask ma(48, 64, tile, 0.5, false, random), md(48, 70, tile, 0.5, false, random);
-    for (const auto& [scale, out_scale] : factors) {
+    for (const auto& factor : factors) {
+      const double scale = factor.first, out_scale = factor.second;
       Array<float> got(48, 70, Layout::kRowMajor), want = got;
       GemmArgs args;
       args.a = a.view(), args.b = b.view(), args.a_mask = ma.view(), args.d_mask = md.view();
