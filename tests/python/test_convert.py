@@ -133,7 +133,7 @@ def test_the_model_stays_the_same_model():
     before = dict(model.named_parameters())
     keys, modules = list(model.state_dict()), list(model)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    convert(model, optimizer, total_steps=12, subnets=4, coscheduled=2, **TILE)
+    convert(model, optimizer, method="block", total_steps=12, subnets=4, coscheduled=2, **TILE)
     assert list(model.state_dict()) == keys
     assert list(model) == modules
     assert all(isinstance(m, (nn.Linear, nn.Dropout, nn.ReLU, nn.GELU)) for m in model)
@@ -222,7 +222,7 @@ def test_layers_that_something_looks_at_are_left_alone():
         model = make("mlp")
         seen = []
         model[index].register_forward_hook(lambda module, args, output: seen.append(output))
-        schedule = convert(model, advance="manual", **RUN, **TILE)
+        schedule = convert(model, method="block", advance="manual", **RUN, **TILE)
         x = torch.randn(20, 20, dtype=torch.float64)
         torch.testing.assert_close(model(x), run_dense(model, 0, x))
         return model, schedule, seen[0]
@@ -236,7 +236,7 @@ def test_layers_that_something_looks_at_are_left_alone():
     assert not model[2].site.folded
     model = make("mlp")
     model[2].register_forward_hook(lambda *_: None)
-    schedule = convert(model, advance="manual", **RUN, **TILE)
+    schedule = convert(model, method="block", advance="manual", **RUN, **TILE)
     assert "not converted: '2': it has hooks" in schedule.report()
 
 
@@ -267,3 +267,36 @@ def test_a_folded_relu_under_functorch_has_the_same_gradients():
     eager = torch.autograd.grad(model(x).square().sum(), list(weights.values()))
     for name, gradient in zip(weights, eager, strict=True):
         torch.testing.assert_close(traced[name], gradient, rtol=1e-12, atol=1e-12)
+
+
+def test_a_replaced_neighbour_is_noticed():
+    x = torch.randn(40, 20, dtype=torch.float64)
+    model, _ = converted("mlp")
+    model[3] = nn.Linear(48, 40, dtype=torch.float64)
+    model(x)
+    with pytest.raises(RuntimeError, match="mask and scale: expected the Linear behind"):
+        model(x)
+    model, _ = converted("mlp")
+    model[1] = nn.GELU()
+    model(x)
+    with pytest.raises(RuntimeError, match="the ReLU: expected the ReLU before the dropout"):
+        model(x)
+    # A plain producer rectifies nothing, so the ReLU does.
+    model, _ = converted("mlp")
+    plain = nn.Linear(20, 48, dtype=torch.float64)
+    plain.load_state_dict(model[0].state_dict())
+    expected = run_dense(model, 0, x)
+    model[0] = plain
+    torch.testing.assert_close(model(x), expected)
+
+
+def test_what_is_no_module_or_site_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"model: expected an nn\.Module, got int"):
+        revert(3)
+    with pytest.raises(TypeError, match="site: expected a Site, got float"):
+        BlockDropout(0.5)
+    with pytest.raises(TypeError, match="in_site: expected a Site, got int"):
+        Linear(4, 4, in_site=3)
+    model, _ = converted("mlp")
+    with pytest.raises(TypeError, match=r"input: expected a torch.Tensor, got ndarray"):
+        model(torch.ones(4, 20, dtype=torch.float64).numpy())

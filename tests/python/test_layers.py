@@ -86,7 +86,7 @@ def test_positions_of_a_sample_share_its_subnet():
 @pytest.mark.parametrize("shape", [(20,), (1, 20), (0, 20), (3, 0, 20), (2, 3, 4, 20)])
 def test_inputs_of_any_rank(shape):
     model = make("mlp")
-    convert(model, advance="manual", **RUN, **TILE)
+    convert(model, method="block", advance="manual", **RUN, **TILE)
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     y = model(x)
     assert y.shape == (*shape[:-1], 3)
@@ -113,7 +113,7 @@ def test_compiled_models_compute_the_same(method):
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 def test_torch_func_takes_gradients_and_refuses_forward_mode():
     model = make("mlp")
-    convert(model, advance="manual", **RUN, **TILE)
+    convert(model, method="block", advance="manual", **RUN, **TILE)
     x = torch.randn(40, 20, dtype=torch.float64, requires_grad=True)
     (expected,) = torch.autograd.grad(model(x).sum(), x)
     torch.testing.assert_close(torch.func.grad(lambda x: model(x).sum())(x.detach()), expected)
@@ -125,7 +125,7 @@ def test_torch_func_takes_gradients_and_refuses_forward_mode():
 
 def test_second_derivatives_of_a_layer_are_refused():
     model = make("mlp")
-    convert(model, advance="manual", **RUN, **TILE)
+    convert(model, method="block", advance="manual", **RUN, **TILE)
     x = torch.randn(4, 20, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(model(x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
@@ -147,14 +147,14 @@ BAD_INPUTS = {
 def test_inputs_that_cannot_be_served(case):
     x, error, message = BAD_INPUTS[case]
     model = make("mlp", dtype=torch.float32)
-    convert(model, advance="manual", **RUN, **TILE)
+    convert(model, method="block", advance="manual", **RUN, **TILE)
     with pytest.raises(error, match=message):
         model(x)
 
 
 def test_lazy_negatives_are_resolved():
     model = make("mlp")
-    convert(model, advance="manual", **RUN, **TILE)
+    convert(model, method="block", advance="manual", **RUN, **TILE)
     lazy = torch.randn(4, 20, dtype=torch.complex128).conj().imag
     assert lazy.is_neg()
     torch.testing.assert_close(model(lazy), model(lazy.clone()))
@@ -162,7 +162,7 @@ def test_lazy_negatives_are_resolved():
 
 def test_half_precision_models_say_what_is_taken():
     model = make("mlp", dtype=torch.float32)
-    convert(model, advance="manual", **RUN, **TILE)
+    convert(model, method="block", advance="manual", **RUN, **TILE)
     with pytest.raises(TypeError, match=r"weight: expected torch.float32 or torch.float64"):
         model.half()(torch.zeros(4, 20))
 
@@ -188,7 +188,7 @@ def test_bad_parts():
         BlockDropout(site())(torch.zeros(4, 20))
 
 
-GOOD = {"advance": "manual", **RUN, **TILE}
+GOOD = {"method": "block", "advance": "manual", **RUN, **TILE}
 BAD_SETTINGS = [
     ({"method": "rdp"}, ValueError, "method: expected one of 'block', 'gyro', 'bernoulli'"),
     ({"sides": "left"}, ValueError, "sides: expected one of 'both', 'input', 'output', got 'left'"),

@@ -27,7 +27,7 @@ def convert(
     model: nn.Module,
     optimizer: Optimizer | None = None,
     *,
-    method: Method = "block",
+    method: Method,
     total_steps: int,
     p: float | None = None,
     sides: Literal["both", "input", "output"] = "both",
@@ -121,6 +121,8 @@ def revert(model: nn.Module) -> None:
 
     Raises ValueError for a model that is not converted.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected an nn.Module, got {type(model).__qualname__}")
     converted = [m for m in model.modules() if isinstance(m, (_SiteDropout, Linear, ReLU))]
     if not converted:
         raise ValueError("model: expected a converted one, got one without dropgemm's modules")

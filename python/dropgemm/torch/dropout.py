@@ -26,6 +26,8 @@ class _SiteDropout(nn.Dropout):
 
     def attach(self, site: Site) -> None:
         """Makes `site` this module's; its clock becomes a child, so that it follows .to()."""
+        if not isinstance(site, Site):
+            raise TypeError(f"site: expected a Site, got {type(site).__qualname__}")
         if site.method != self.method:
             raise ValueError(
                 f"site: expected method {self.method!r} for {type(self).__name__}, "
@@ -42,7 +44,10 @@ class _SiteDropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """Any shape, the first dimension counting samples ([F] is one); the same shape."""
-        if self.site.folded or not self.site.active(self):
+        if not self.site.active(self):
+            return input
+        if self.site.folded:
+            self.site.to_consumer.give()
             return input
         return self.site.apply(input)
 

@@ -118,13 +118,19 @@ class Linear(nn.Linear):
             ("out_site", out_site, out_features),
         ):
             if site is not None:
+                if not isinstance(site, Site):
+                    raise TypeError(f"{name}: expected a Site, got {type(site).__qualname__}")
                 site.check_width(name, width)
         self.in_site = in_site
         self.out_site = out_site
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., in_features] -> [..., out_features]; the first dimension counts samples."""
+        if not isinstance(input, Tensor):
+            raise TypeError(f"input: expected a torch.Tensor, got {type(input).__qualname__}")
         in_site, out_site = self.in_site, self.out_site
+        if in_site is not None:
+            in_site.to_consumer.take()
         if in_site is not None and not in_site.active(self):
             in_site = None
         # A draw of each forward, made after this layer ran, cannot be skipped here.
@@ -142,7 +148,7 @@ class Linear(nn.Linear):
             out_site = None
         if (in_site is None and out_site is None) or input.numel() == 0:
             y = F.linear(input, self.weight, self.bias)
-            return F.relu(y) if relu else y
+            return self._hand_over(out_site, F.relu(y)) if relu else y
         weight, bias = self.weight, self.bias
         self._check(input, weight)
 
@@ -156,7 +162,7 @@ class Linear(nn.Linear):
             result: Tensor = _SkippingLinear.apply(
                 input, weight, bias, in_mask, out_mask, scale, relu, relu_below
             )
-            return result
+            return self._hand_over(out_site, result)
         refuse_forward_ad(input, weight, bias)
         rows = input.reshape(-1, self.in_features)
         if relu_below:
@@ -164,7 +170,13 @@ class Linear(nn.Linear):
         masks = mask_arguments(in_mask), NO_MASK, mask_arguments(out_mask)
         activation = _RELU if relu else _NONE
         y = Arguments(rows, weight, *masks, False, True, bias, None, activation, scale)()
-        return y.view(*input.shape[:-1], self.out_features)
+        return self._hand_over(out_site, y.view(*input.shape[:-1], self.out_features))
+
+    @staticmethod
+    def _hand_over(out_site: Site | None, y: Tensor) -> Tensor:
+        if out_site is not None and out_site.folds_relu:
+            out_site.to_relu.give()
+        return y
 
     def _check(self, input: Tensor, weight: Tensor) -> None:
         for name, tensor in (("input", input), ("weight", weight)):

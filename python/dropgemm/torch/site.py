@@ -20,6 +20,31 @@ Method = Literal["block", "gyro", "bernoulli"]
 METHODS: tuple[Method, ...] = ("block", "gyro", "bernoulli")
 
 
+class Handover:
+    """What one module left to the next, so that a module put in between or away is noticed."""
+
+    def __init__(self, what: str, receiver: str) -> None:
+        self.what = what
+        self.receiver = receiver
+        self.open = False
+
+    def give(self) -> None:
+        """RuntimeError where what was given in the last forward has not been taken."""
+        if self.open:
+            self.open = False
+            raise RuntimeError(
+                f"{self.what}: expected {self.receiver} to run after the last training forward of "
+                "the module before it, but it did not. Only part of the model ran, or a module of "
+                "it was replaced: call revert(model), change it, and convert it again"
+            )
+        self.open = True
+
+    def take(self) -> bool:
+        """Whether something was given."""
+        given, self.open = self.open, False
+        return given
+
+
 class Site:
     """The masks of one dropout; the Linear layers next to it share it to skip what it drops.
 
@@ -67,6 +92,10 @@ class Site:
         self.method: Method = method
         self.folded = folded
         self.folds_relu = False
+        # From a folded dropout to the Linear behind it, and from a Linear that rectified to the
+        # folded ReLU behind it.
+        self.to_consumer = Handover("mask and scale", "the Linear behind the dropout")
+        self.to_relu = Handover("the ReLU", "the ReLU before the dropout")
         self.key: int | None = None  # the key of the last Bernoulli draw
         self.owner: torch.nn.Module | None = None  # the dropout module
         self._settings: dict[str, Any] = {
