@@ -18,7 +18,8 @@ struct TileMaskView {
   std::int64_t cols = 0;
   std::int64_t tile_rows = 1;
   std::int64_t tile_cols = 1;
-  double keep_hint = 1.0;  // the keep rate this mask was made for; decides paths, never results
+  // The keep rate this mask was made for, 1 where it is not known; decides paths, never results.
+  double keep_hint = 1.0;
   // The bits describe the transposed array: element (r, c) is bit (c, r) of a cols x rows mask
   // with tiles of tile_cols x tile_rows. Lets a transposed array keep its mask in place.
   bool transposed = false;

@@ -11,6 +11,10 @@ constexpr std::int64_t kGranuleM = 8;
 constexpr std::int64_t kGranuleN = 32;
 constexpr std::int64_t kGranuleK = 8;
 
+// Walking lists reaches 0.92 of the dense product's FLOP/s (2048 x 2048, batch 1024, AVX-512), so
+// above this share of the work the dense product wins.
+constexpr double kBreakEven = 0.92;
+
 // What the masks that touch a dimension share; its extent where none does, or where every mask
 // has one tile for the whole of it.
 class Unit {
@@ -110,6 +114,9 @@ GemmPlan make_plan(const GemmArgs& args) {
     plan.work = 0.0;
   } else if (a.mask == nullptr && b.mask == nullptr && d.mask == nullptr) {
     plan.path = GemmPath::kDense;
+  } else if (plan.work > kBreakEven && plan.work < 1.0) {  // a hint of 1 says nothing
+    plan.path = GemmPath::kSelect;
+    plan.work = 1.0;
   } else if (is_vector(a, s.m, s.k) && is_vector(b, s.n, s.k) && is_vector(d, s.m, s.n)) {
     plan.path = GemmPath::kCompact;
   } else if (m.fits(kGranuleM) && n.fits(kGranuleN) && k.fits(kGranuleK)) {

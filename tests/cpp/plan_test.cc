@@ -51,6 +51,19 @@ TEST(Plan, NothingToMultiply) {
 
 TEST(Plan, Dense) { EXPECT_EQ(plan(100, 64, 30, {}, {}, {}), "dense units 100x64x30 work 1.000"); }
 
+// Where nearly everything is kept the dense product wins; a hint of 1 is no hint.
+TEST(Plan, DenseAboveBreakEven) {
+  const Tile rows{128, 32};
+  EXPECT_EQ(plan(1024, 512, 256, rows, {}, {}, false, true, 0.95),
+            "select units 128x512x32 work 1.000");
+  EXPECT_EQ(plan(128, 512, 256, rows, {}, {}, false, true, 0.95),
+            "select units 128x512x32 work 1.000");
+  EXPECT_EQ(plan(1024, 512, 256, rows, {}, {}, false, true, 0.90),
+            "pruned units 128x512x32 work 0.900");
+  EXPECT_EQ(plan(1024, 512, 256, rows, {}, {}, false, true, 1.0),
+            "pruned units 128x512x32 work 1.000");
+}
+
 // Row groups of a batch, in all three products of a layer.
 TEST(Plan, RowGroupsArePruned) {
   EXPECT_EQ(plan(1024, 512, 256, {128, 32}, {}, {128, 32}, false, true),
