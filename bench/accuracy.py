@@ -10,6 +10,7 @@ bound (Student's t), and writes bench/results/<name>.json.
 import argparse
 import math
 import statistics
+from dataclasses import replace
 from typing import Any
 
 import record
@@ -28,6 +29,12 @@ def lower_bound(differences: list[float]) -> float:
     return statistics.mean(differences) - T95[n - 1] * statistics.stdev(differences) / math.sqrt(n)
 
 
+def make_task(args: argparse.Namespace, seed: int, dataset: data.Dataset) -> variants.Task:
+    """Make the demo's task for one seed."""
+    task = session.make_task(argparse.Namespace(**vars(args), seed=seed), dataset)
+    return replace(task, tile_rows=args.tile_rows)
+
+
 def main() -> None:
     """Trains, compares, saves."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -37,14 +44,15 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=2048)
     parser.add_argument("--p", type=float, default=0.5)
     parser.add_argument("--coscheduled", type=int, default=8)
+    parser.add_argument("--tile-rows", type=int, default=128, help="rows of a block")
     parser.add_argument("--name", default="accuracy")
     parser.add_argument("--overwrite", action="store_true")
     args = parser.parse_args()
     dataset = data.load()
     accuracy: dict[str, list[float]] = {}
-    task = session.make_task(argparse.Namespace(**vars(args), seed=0), dataset)
+    task = make_task(args, 0, dataset)
     for seed in range(args.seeds):
-        task = session.make_task(argparse.Namespace(**vars(args), seed=seed), dataset)
+        task = make_task(args, seed, dataset)
         for make in (variants.medium, variants.block, variants.gyro):
             torch.manual_seed(seed)
             variant = make(task)
@@ -61,6 +69,7 @@ def main() -> None:
         "p": args.p,
         "subnets": task.subnets,
         "coscheduled": task.coscheduled,
+        "tile_rows": task.tile_rows,
         "accuracy_percent": accuracy,
         "against_conventional": {},
     }

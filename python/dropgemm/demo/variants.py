@@ -27,6 +27,7 @@ class Task:
     total_steps: int
     seed: int
     coscheduled: int = 8
+    tile_rows: int = 128
 
     @property
     def subnets(self) -> int:
@@ -134,6 +135,7 @@ def _converted(name: str, task: Task, method: Literal["block", "gyro"]) -> Varia
         seed=task.seed,
         subnets=task.subnets,
         coscheduled=task.coscheduled,
+        tile_rows=task.tile_rows,
     )
     return Variant(name, model, optimizer, schedule=schedule)
 
