@@ -23,6 +23,9 @@ from dropgemm.demo import data, session, variants
 T95 = {2: 2.920, 3: 2.353, 4: 2.132, 5: 2.015, 6: 1.943, 7: 1.895, 8: 1.860, 9: 1.833, 11: 1.796}
 
 
+METHODS = {"block": variants.block, "gyro": variants.gyro}
+
+
 def lower_bound(differences: list[float]) -> float:
     """One-sided 95 % lower bound of the mean of paired differences."""
     n = len(differences)
@@ -44,6 +47,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=2048)
     parser.add_argument("--p", type=float, default=0.5)
     parser.add_argument("--coscheduled", type=int, default=8)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--tile-rows", type=int, default=128, help="rows of a block")
     parser.add_argument("--name", default="accuracy")
     parser.add_argument("--overwrite", action="store_true")
@@ -53,7 +57,7 @@ def main() -> None:
     task = make_task(args, 0, dataset)
     for seed in range(args.seeds):
         task = make_task(args, seed, dataset)
-        for make in (variants.medium, variants.block, variants.gyro):
+        for make in (variants.medium, *(METHODS[name] for name in args.methods)):
             torch.manual_seed(seed)
             variant = make(task)
             with variant.settings(), Progress() as progress:
@@ -73,7 +77,7 @@ def main() -> None:
         "accuracy_percent": accuracy,
         "against_conventional": {},
     }
-    for name in ("block", "gyro"):
+    for name in args.methods:
         differences = [x - y for x, y in zip(accuracy[name], conventional, strict=True)]
         results["against_conventional"][name] = {
             "mean_difference": statistics.mean(differences),
