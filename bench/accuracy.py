@@ -35,7 +35,7 @@ def lower_bound(differences: list[float]) -> float:
 def make_task(args: argparse.Namespace, seed: int, dataset: data.Dataset) -> variants.Task:
     """Make the demo's task for one seed."""
     task = session.make_task(argparse.Namespace(**vars(args), seed=seed), dataset)
-    return replace(task, tile_rows=args.tile_rows)
+    return task if args.tile_rows is None else replace(task, tile_rows=args.tile_rows)
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--p", type=float, default=0.5)
     parser.add_argument("--coscheduled", type=int, default=8)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
-    parser.add_argument("--tile-rows", type=int, default=128, help="rows of a block")
+    parser.add_argument("--tile-rows", type=int, help="rows of a block (default: the demo's)")
     parser.add_argument("--name", default="accuracy")
     parser.add_argument("--overwrite", action="store_true")
     args = parser.parse_args()

@@ -29,7 +29,8 @@ def show(outcome: Outcome, plot: Path) -> None:
     )
     console.print(
         f"gyro schedules: {task.subnets} subnets, {task.coscheduled} at a time, "
-        f"a set serves {steps_per_set:.1f} steps\n"
+        f"a set serves {steps_per_set:.1f} steps; "
+        f"block-wise: {task.tile_rows} rows x 32 neurons\n"
     )
     console.print(_table(outcome))
     console.print(

@@ -61,6 +61,7 @@ def make_task(args: argparse.Namespace, dataset: data.Dataset) -> Task:
         total_steps=args.epochs * (rows // args.batch),
         seed=args.seed,
         coscheduled=args.coscheduled,
+        tile_rows=Task.rows_of_block(args.batch, args.coscheduled),
     )
 
 
