@@ -2,6 +2,7 @@
 #include <dropgemm/mask.h>
 
 #include <cstdio>
+#include <numeric>
 #include <vector>
 
 int main() {
@@ -13,8 +14,7 @@ int main() {
   gyro.schedule.total_steps = 1000;
   gyro.schedule.tile_rows = rows;
   gyro.draw = Draw::kExact;
-  const Context ctx;  // the default backend
-  Status status = gyro_mask(ctx, gyro);
+  Status status = gyro_mask({}, gyro);
 
   const std::vector<float> x(batch * features, 1.0F), w(features * features, 1.0F);
   std::vector<float> y(batch * features);
@@ -25,12 +25,8 @@ int main() {
   args.d = matrix_view(y.data(), batch, features);
   args.trans_b = true;
   args.a_mask = args.d_mask = &mask;
-  if (status.ok()) status = gemm(ctx, args);
-  std::printf("%s\n", status.ok() ? "ok" : status.message().c_str());
-
-  bool right = status.ok();  // ones times ones: the number of kept inputs, half of 512
-  for (std::int64_t i = 0; i < batch * features; ++i) {
-    right &= y[i] == (element_kept(mask, i / features, i % features) ? 256.0F : 0.0F);
-  }
-  return right ? 0 : 1;
+  if (status.ok()) status = gemm({}, args);
+  const double sum = std::accumulate(y.begin(), y.end(), 0.0);  // half of y, each 256 kept inputs
+  std::printf("%s, sum %.0f\n", status.ok() ? "ok" : status.message().c_str(), sum);
+  return status.ok() && sum == batch * features / 2 * 256 ? 0 : 1;
 }

@@ -24,7 +24,7 @@ def test_a_cpp_program_builds_against_the_installed_package(tmp_path: Path) -> N
     run(cmake, "-S", SOURCE, "-B", tmp_path, f"-Ddropgemm_DIR={dg.cmake_dir()}",
         "-DCMAKE_BUILD_TYPE=Release")  # fmt: skip
     run(cmake, "--build", tmp_path)
-    assert run(tmp_path / "consumer") == "ok\n"
+    assert run(tmp_path / "consumer") == "ok, sum 16777216\n"
 
 
 def test_the_readme_shows_that_program() -> None:
