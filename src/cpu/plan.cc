@@ -109,17 +109,15 @@ GemmPlan make_plan(const GemmArgs& args) {
   plan.unit_n = n.size();
   plan.unit_k = k.size();
   plan.work = keep_hint(args.a_mask) * keep_hint(args.b_mask) * keep_hint(args.d_mask);
+  const bool pays = plan.work <= kBreakEven || plan.work == 1.0;  // a hint of 1 says nothing
   if (s.m == 0 || s.n == 0 || s.k == 0) {
     plan.path = GemmPath::kNone;
     plan.work = 0.0;
   } else if (a.mask == nullptr && b.mask == nullptr && d.mask == nullptr) {
     plan.path = GemmPath::kDense;
-  } else if (plan.work > kBreakEven && plan.work < 1.0) {  // a hint of 1 says nothing
-    plan.path = GemmPath::kSelect;
-    plan.work = 1.0;
-  } else if (is_vector(a, s.m, s.k) && is_vector(b, s.n, s.k) && is_vector(d, s.m, s.n)) {
+  } else if (pays && is_vector(a, s.m, s.k) && is_vector(b, s.n, s.k) && is_vector(d, s.m, s.n)) {
     plan.path = GemmPath::kCompact;
-  } else if (m.fits(kGranuleM) && n.fits(kGranuleN) && k.fits(kGranuleK)) {
+  } else if (pays && m.fits(kGranuleM) && n.fits(kGranuleN) && k.fits(kGranuleK)) {
     plan.path = GemmPath::kPruned;
   } else {
     plan.path = GemmPath::kSelect;
