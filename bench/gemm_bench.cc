@@ -82,7 +82,7 @@ void layer_product(benchmark::State& state, Which which) {
 
 void shapes(benchmark::internal::Benchmark* bench) {
   bench->ArgNames({"batch", "features", "keep", "rows"})->UseRealTime();
-  for (const std::int64_t batch : {128, 1024}) {
+  for (const std::int64_t batch : {128, 256, 1024}) {
     bench->Args({batch, 2048, 100, 0});
     for (const std::int64_t keep : {50, 25}) {
       bench->Args({batch, 2048, keep, 0});

@@ -30,11 +30,14 @@ void write_empty(const Product<T>& p, const Epilogue<T>& e, const T* zeros, std:
 }  // namespace
 
 template <class T>
-void write_zeros(const Epilogue<T>& e, std::int64_t row, std::int64_t begin, std::int64_t end) {
+void write_zeros(const Product<T>& p, const Epilogue<T>& e, std::int64_t row, std::int64_t begin,
+                 std::int64_t end) {
   for (const Plane<T>* out : {&e.d, &e.aux_out}) {
     if (out->data == nullptr) continue;
     T* at = out->data + row * out->row_stride + begin * out->col_stride;
-    if (out->col_stride == 1) {
+    if (out->col_stride == 1 && e.stream_zeros) {
+      p.kernels->stream_zeros(at, end - begin);
+    } else if (out->col_stride == 1) {
       std::fill_n(at, end - begin, T(0));
     } else {
       for (std::int64_t j = 0; j < end - begin; ++j) at[j * out->col_stride] = T(0);
@@ -47,17 +50,13 @@ void fill_left_out(const Product<T>& p, const Epilogue<T>& e, T* zeros) {
   const Axis &m_axis = p.axes.m, &n_axis = p.axes.n;
   std::fill_n(zeros, p.kernels->nr, T(0));
   const bool fill_dropped = p.args->out_fill == OutFill::kZero;
-  // Where the epilogue of nothing is 0, empty is as good as dropped. Factors that are infinite or
-  // NaN make NaN of 0.
-  const bool adds_nothing =
-      e.bias == nullptr && e.addend.data == nullptr && e.grad_aux.data == nullptr;
-  const bool empty_is_zero =
-      fill_dropped && adds_nothing && e.scale * T(0) == T(0) && e.out_scale * T(0) == T(0);
+  // Where the epilogue of nothing is 0, empty is as good as dropped.
+  const bool empty_is_zero = fill_dropped && e.empty_is_zero;
 #pragma omp for schedule(static) nowait
   for (std::int64_t m = 0; m < m_axis.extent; ++m) {
     const Position row = position(m_axis, m);
     if (row == Position::kDropped || (row == Position::kEmpty && empty_is_zero)) {
-      if (fill_dropped) write_zeros(e, m, 0, n_axis.extent);
+      if (fill_dropped) write_zeros(p, e, m, 0, n_axis.extent);
       continue;
     }
     const std::int64_t runs = n_axis.runs != nullptr ? n_axis.num_runs : 1;
@@ -68,15 +67,16 @@ void fill_left_out(const Product<T>& p, const Epilogue<T>& e, T* zeros) {
       if (here == Position::kEmpty && !empty_is_zero) {
         write_empty(p, e, zeros, m, begin, end);
       } else if (here != Position::kCompute && fill_dropped) {
-        write_zeros(e, m, begin, end);
+        write_zeros(p, e, m, begin, end);
       }
     }
   }
 }
 
-template void write_zeros<float>(const Epilogue<float>&, std::int64_t, std::int64_t, std::int64_t);
-template void write_zeros<double>(const Epilogue<double>&, std::int64_t, std::int64_t,
-                                  std::int64_t);
+template void write_zeros<float>(const Product<float>&, const Epilogue<float>&, std::int64_t,
+                                 std::int64_t, std::int64_t);
+template void write_zeros<double>(const Product<double>&, const Epilogue<double>&, std::int64_t,
+                                  std::int64_t, std::int64_t);
 template void fill_left_out<float>(const Product<float>&, const Epilogue<float>&, float*);
 template void fill_left_out<double>(const Product<double>&, const Epilogue<double>&, double*);
 

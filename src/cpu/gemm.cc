@@ -23,6 +23,9 @@ namespace {
 // Below this many multiply-adds a second thread costs more than it brings.
 constexpr double kSerialWork = 2e6;
 
+// From this size of D on its zeros are written around the cache.
+constexpr std::int64_t kStreamBytes = 4 << 20;
+
 int this_thread() {
 #if defined(_OPENMP)
   return omp_get_thread_num();
@@ -141,10 +144,9 @@ std::int64_t share(std::int64_t first, std::int64_t last, std::int64_t part, std
 template <class T>
 void zero_tile(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t m_panel,
                std::int64_t n_panel) {
-  if (p.args->out_fill == OutFill::kUndefined) return;
   const std::int64_t m = p.m.begin(m_panel), n = p.n.begin(n_panel);
   for (std::int64_t i = m; i < m + p.m.width(m_panel, m_panel + 1); ++i) {
-    write_zeros(epilogue, i, n, n + p.n.width(n_panel, n_panel + 1));
+    write_zeros(p, epilogue, i, n, n + p.n.width(n_panel, n_panel + 1));
   }
 }
 
@@ -231,8 +233,11 @@ void run_item(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t blo
       for (std::int64_t n = item.n_first; n < item.n_last; ++n) {
         const std::int64_t unit = p.n.unit_of(n) - first_unit;
         const std::int32_t count = scratch.counts[unit];
-        if (count < 0) {
-          if (k1 == p.k) zero_tile(p, epilogue, m, n);
+        const bool empty = count == 0 && k0 == 0 && k1 == p.k && epilogue.empty_is_zero &&
+                           p.plan.path == GemmPath::kPruned;
+        if (count < 0 || empty) {
+          const bool fills = empty || p.args->out_fill == OutFill::kZero;
+          if (k1 == p.k && fills) zero_tile(p, epilogue, m, n);
           continue;
         }
         multiply_tile(p, epilogue, a, scratch.packed_b + (n - item.n_first) * p.k_block * nr, m, n,
@@ -268,6 +273,11 @@ Epilogue<T> make_epilogue(const GemmArgs& args) {
                                (args.out_scale_device != nullptr ? *args.out_scale_device : 1.0F));
   e.activation = static_cast<std::int32_t>(args.activation);
   e.grad_activation = static_cast<std::int32_t>(args.grad_activation);
+  const std::int64_t bytes = args.d.rows * args.d.cols * static_cast<std::int64_t>(sizeof(T));
+  e.stream_zeros = bytes >= kStreamBytes;
+  // Factors that are infinite or NaN make NaN of 0.
+  e.empty_is_zero = e.bias == nullptr && e.addend.data == nullptr && e.grad_aux.data == nullptr &&
+                    e.scale * T(0) == T(0) && e.out_scale * T(0) == T(0);
   return e;
 }
 

@@ -56,6 +56,8 @@ struct Epilogue {
   T out_scale;
   std::int32_t activation;
   std::int32_t grad_activation;
+  bool stream_zeros;   // D is too large to stay in the cache
+  bool empty_is_zero;  // the epilogue of a sum of nothing is 0
 };
 
 // One mr x nr tile on its way to D.
@@ -82,6 +84,8 @@ struct KernelTable {
   void (*pack_a)(const PackArgs<T>& args);  // P = mr
   void (*pack_b)(const PackArgs<T>& args);  // P = nr
   void (*store)(const Epilogue<T>& epilogue, const TileStore<T>& tile);
+  // count zeros, around the cache where the ISA can and the memory is in whole lines.
+  void (*stream_zeros)(T* out, std::int64_t count);
   // Zeroes lane i of depth k of a panel where bit k of words[i] is 0, k in [0, depth <= 32).
   void (*select_a)(T* panel, const std::uint32_t* words, std::int32_t depth);
   void (*select_b)(T* panel, const std::uint32_t* words, std::int32_t depth);

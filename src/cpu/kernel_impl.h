@@ -8,6 +8,10 @@
 #include <cmath>
 #include <cstring>
 
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
 #include "cpu/kernel.h"
 
 namespace dropgemm::cpu {
@@ -362,8 +366,23 @@ struct Kernel {
     }
   }
 
+  static void stream_zeros(T* out, std::int64_t count) {
+    std::int64_t bytes = count * static_cast<std::int64_t>(sizeof(T));
+#if defined(__AVX__)
+    if (reinterpret_cast<std::uintptr_t>(out) % 64 == 0 && bytes % 64 == 0) {
+      for (char* line = reinterpret_cast<char*>(out); bytes > 0; bytes -= 64, line += 64) {
+        _mm256_stream_si256(reinterpret_cast<__m256i*>(line), _mm256_setzero_si256());
+        _mm256_stream_si256(reinterpret_cast<__m256i*>(line + 32), _mm256_setzero_si256());
+      }
+      return;
+    }
+#endif
+    memset(out, 0, static_cast<std::size_t>(bytes));
+  }
+
   static constexpr KernelTable<T> table() {
-    return {kMr, kNr, &multiply, &pack<kMr>, &pack<kNr>, &store, &select<kMr>, &select<kNr>};
+    return {kMr,    kNr,           &multiply,    &pack<kMr>,  &pack<kNr>,
+            &store, &stream_zeros, &select<kMr>, &select<kNr>};
   }
 };
 

@@ -96,8 +96,8 @@ void fill_left_out(const Product<T>& product, const Epilogue<T>& epilogue, T* ze
 
 // Zeros in columns [begin, end) of one row, in D and in aux_out.
 template <class T>
-void write_zeros(const Epilogue<T>& epilogue, std::int64_t row, std::int64_t begin,
-                 std::int64_t end);
+void write_zeros(const Product<T>& product, const Epilogue<T>& epilogue, std::int64_t row,
+                 std::int64_t begin, std::int64_t end);
 
 // args.a_sum. Called by every thread of a team.
 template <class T>
