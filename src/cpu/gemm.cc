@@ -6,6 +6,7 @@
 #include "cpu/gemm.h"
 
 #include <algorithm>
+#include <atomic>
 #include <string>
 
 #include "cpu/product.h"
@@ -150,20 +151,29 @@ void zero_tile(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t m_
   }
 }
 
+// What counts[] of a unit says where it is not multiplied in this pass over the depth.
+constexpr std::int32_t kLeave = -1;  // nothing to write
+constexpr std::int32_t kZeros = -2;
+
 // The lists of the strip's units for A's unit `mu`: counts[unit - first unit], segments behind
 // row 0 (which packing uses).
 template <class T>
-void list_strip(const Product<T>& p, std::int64_t mu, const Item& item, std::int64_t k0,
-                std::int64_t k1, typename Product<T>::Scratch& scratch) {
+void list_strip(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t mu, const Item& item,
+                std::int64_t k0, std::int64_t k1, typename Product<T>::Scratch& scratch) {
+  const bool last_pass = k1 == p.k, only_pass = last_pass && k0 == 0;
+  const bool fills = last_pass && p.args->out_fill == OutFill::kZero;
   const std::int64_t first = p.n.unit_of(item.n_first), last = p.n.unit_of(item.n_last - 1);
   for (std::int64_t nu = first; nu <= last; ++nu) {
     Segment* out = scratch.segments + (nu - first + 1) * p.max_segments();
-    if (p.plan.path == GemmPath::kPruned) {
-      const bool kept = p.units.d.get(mu, nu);
-      scratch.counts[nu - first] = kept ? p.units.segments(mu, nu, k0, k1, out) : -1;
-    } else {
+    std::int32_t& count = scratch.counts[nu - first];
+    if (p.plan.path != GemmPath::kPruned) {
       *out = {0, static_cast<std::int32_t>(k1 - k0)};
-      scratch.counts[nu - first] = k1 > k0 ? 1 : 0;
+      count = k1 > k0 ? 1 : 0;
+    } else if (!p.units.d.get(mu, nu)) {
+      count = fills ? kZeros : kLeave;
+    } else {
+      count = p.units.segments(mu, nu, k0, k1, out);
+      if (count == 0 && only_pass && epilogue.empty_is_zero) count = kZeros;
     }
   }
 }
@@ -227,19 +237,14 @@ void run_item(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t blo
     std::int64_t listed = -1;
     for (std::int64_t m = item.m_first; m < item.m_last; ++m) {
       const std::int64_t mu = p.m.unit_of(m);
-      if (mu != listed) list_strip(p, mu, item, k0, k1, scratch);
+      if (mu != listed) list_strip(p, epilogue, mu, item, k0, k1, scratch);
       listed = mu;
       const T* a = p.packed_a + ((m - block_first) * p.k + k0) * mr;
       for (std::int64_t n = item.n_first; n < item.n_last; ++n) {
         const std::int64_t unit = p.n.unit_of(n) - first_unit;
         const std::int32_t count = scratch.counts[unit];
-        const bool empty = count == 0 && k0 == 0 && k1 == p.k && epilogue.empty_is_zero &&
-                           p.plan.path == GemmPath::kPruned;
-        if (count < 0 || empty) {
-          const bool fills = empty || p.args->out_fill == OutFill::kZero;
-          if (k1 == p.k && fills) zero_tile(p, epilogue, m, n);
-          continue;
-        }
+        if (count == kZeros) zero_tile(p, epilogue, m, n);
+        if (count < 0) continue;
         multiply_tile(p, epilogue, a, scratch.packed_b + (n - item.n_first) * p.k_block * nr, m, n,
                       count, scratch.segments + (unit + 1) * p.max_segments(), k0, k1, scratch.acc);
       }
@@ -346,11 +351,16 @@ Status run(const Context& ctx, const GemmArgs& args) {
   Product<T> p = make_product<T>(args, threads_for(ctx, args), arena);
   read_masks(p);
   const Epilogue<T> epilogue = make_epilogue<T>(args);
-  if (p.threads == 1 && !in_parallel_region()) {
+  const auto run_thread = [&] {
     run_team(p, epilogue);
+    // Stores around the cache are not ordered by what the caller does next.
+    if (epilogue.stream_zeros) std::atomic_thread_fence(std::memory_order_seq_cst);
+  };
+  if (p.threads == 1 && !in_parallel_region()) {
+    run_thread();
   } else {
 #pragma omp parallel num_threads(p.threads)
-    run_team(p, epilogue);
+    run_thread();
   }
   return {};
 }
