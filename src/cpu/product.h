@@ -1,5 +1,5 @@
 // One product on its way through the cpu engine: its plan, its sizes, and the arrays it lays out
-// in the workspace. product.cc lays out, gemm.cc runs.
+// in the workspace. product.cc lays out, pack.cc packs, gemm.cc runs.
 #pragma once
 
 #include <cstddef>
@@ -88,6 +88,19 @@ Product<T> make_product(const GemmArgs& args, int threads, Arena& arena);
 // Reads the mask bits: compaction, unit bits; then cuts what is left into panels and blocks.
 template <class T>
 void read_masks(Product<T>& product);
+
+// Packs panels [first, last) of A, one unit's, over the whole packed depth, into packed_a, where
+// panel `block_first` lies first.
+template <class T>
+void pack_a(const Product<T>& product, std::int64_t block_first, std::int64_t first,
+            std::int64_t last, typename Product<T>::Scratch& scratch);
+
+// Packs panels [first, last) of B, one unit's, over depth [k0, k1), into packed_b, where the
+// strip's panel `strip_first` lies first.
+template <class T>
+void pack_b(const Product<T>& product, std::int64_t strip_first, std::int64_t first,
+            std::int64_t last, std::int64_t k0, std::int64_t k1,
+            typename Product<T>::Scratch& scratch);
 
 // Writes what compaction leaves out of D: 0 where dropped, act(bias) where only A or B are.
 // Called by every thread of a team.

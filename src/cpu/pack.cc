@@ -1,0 +1,148 @@
+// Packing A and B into panels: what is gathered, which depth of it is needed, and masks of single
+// elements zeroed in the fresh panels.
+#include <algorithm>
+
+#include "cpu/product.h"
+
+namespace dropgemm::cpu {
+namespace {
+
+// Masks of single elements: zero what is dropped in freshly packed panels.
+template <class T>
+void select_packed(const AxisMask& mask, std::int64_t lanes, std::int64_t lane_begin,
+                   std::int64_t count, std::int64_t k0, std::int64_t k1,
+                   void (*select)(T*, const std::uint32_t*, std::int32_t), T* out,
+                   std::int64_t panel_stride) {
+  for (std::int64_t i = 0; i < count; i += lanes) {
+    T* panel = out + i / lanes * panel_stride;
+    for (std::int64_t k = k0; k < k1; k += 32) {
+      const int depth = static_cast<int>(std::min<std::int64_t>(32, k1 - k));
+      std::uint32_t words[32] = {};
+      const int used = static_cast<int>(std::min(lanes, count - i));
+      mask.kept_words(lane_begin + i, used, k, depth, words);
+      select(panel + (k - k0) * lanes, words, depth);
+    }
+  }
+}
+
+// One operand on its way into panels: lanes are rows of op(A) or columns of op(B).
+template <class T>
+struct Operand {
+  const T* source;
+  std::int64_t lane_stride, depth_stride;
+  const std::int32_t* lane_index;
+  const Panels* panels;
+  AxisMask mask;
+  bool selects;  // single elements of freshly packed panels are zeroed
+  void (*pack)(const PackArgs<T>&);
+  void (*select)(T*, const std::uint32_t*, std::int32_t);
+};
+
+template <class T>
+bool selects(const Product<T>& p, const TileMaskView* mask) {
+  return p.plan.path == GemmPath::kSelect && mask != nullptr && !p.args->dropped_are_zero;
+}
+
+template <class T>
+Operand<T> a_operand(const Product<T>& p) {
+  const ConstMatrixView& a = p.args->a;
+  const bool trans = p.args->trans_a;
+  return {static_cast<const T*>(a.data),
+          trans ? a.col_stride : a.row_stride,
+          trans ? a.row_stride : a.col_stride,
+          p.axes.m.index,
+          &p.m,
+          a_axis_mask(*p.args),
+          selects(p, p.args->a_mask),
+          p.kernels->pack_a,
+          p.kernels->select_a};
+}
+
+template <class T>
+Operand<T> b_operand(const Product<T>& p) {
+  const ConstMatrixView& b = p.args->b;
+  const bool trans = p.args->trans_b;
+  return {static_cast<const T*>(b.data),
+          trans ? b.row_stride : b.col_stride,
+          trans ? b.col_stride : b.row_stride,
+          p.axes.n.index,
+          &p.n,
+          b_axis_mask(*p.args),
+          selects(p, p.args->b_mask),
+          p.kernels->pack_b,
+          p.kernels->select_b};
+}
+
+// Panels [first, last), one unit's, over depth [k0, k1), of which the segments are needed. They go
+// to `out`, where depth k0 of panel `first` lies first.
+template <class T>
+void pack(const Product<T>& p, const Operand<T>& operand, std::int64_t first, std::int64_t last,
+          std::int64_t k0, std::int64_t k1, std::int32_t num_segments, const Segment* segments,
+          T* out, std::int64_t panel_stride) {
+  PackArgs<T> x{};
+  x.source = operand.source;
+  x.lane_stride = operand.lane_stride;
+  x.depth_stride = operand.depth_stride;
+  x.lane_index = operand.lane_index;
+  x.lane_begin = operand.panels->begin(first);
+  x.count = operand.panels->width(first, last);
+  x.depth_index = p.axes.k.index;
+  x.segments = segments;
+  x.num_segments = num_segments;
+  x.depth_origin = k0;
+  x.panel_stride = panel_stride;
+  x.out = out;
+  operand.pack(x);
+  if (operand.selects) {
+    select_packed(operand.mask, operand.panels->lanes, x.lane_begin, x.count, k0, k1,
+                  operand.select, out, panel_stride);
+  }
+}
+
+// All of [k0, k1), where there is any.
+std::int32_t whole_depth(std::int64_t k0, std::int64_t k1, Segment* out) {
+  *out = {static_cast<std::int32_t>(k0), static_cast<std::int32_t>(k1 - k0)};
+  return k1 > k0 ? 1 : 0;
+}
+
+}  // namespace
+
+template <class T>
+void pack_a(const Product<T>& p, std::int64_t block_first, std::int64_t first, std::int64_t last,
+            typename Product<T>::Scratch& scratch) {
+  const std::int32_t count =
+      p.plan.path == GemmPath::kPruned
+          ? p.units.a_segments(p.m.unit_of(first), scratch.words, scratch.segments)
+          : whole_depth(0, p.k, scratch.segments);
+  const std::int64_t panel_stride = p.k * p.kernels->mr;
+  pack(p, a_operand(p), first, last, 0, p.k, count, scratch.segments,
+       p.packed_a + (first - block_first) * panel_stride, panel_stride);
+}
+
+template <class T>
+void pack_b(const Product<T>& p, std::int64_t strip_first, std::int64_t first, std::int64_t last,
+            std::int64_t k0, std::int64_t k1, typename Product<T>::Scratch& scratch) {
+  std::int32_t count = 0;
+  if (p.plan.path == GemmPath::kPruned) {
+    count = p.units.b_segments(p.n.unit_of(first), k0, k1, scratch.words, scratch.segments);
+    for (std::int32_t s = 0; s < count; ++s) {
+      scratch.segments[s].begin += static_cast<std::int32_t>(k0);
+    }
+  } else {
+    count = whole_depth(k0, k1, scratch.segments);
+  }
+  const std::int64_t panel_stride = p.k_block * p.kernels->nr;
+  pack(p, b_operand(p), first, last, k0, k1, count, scratch.segments,
+       scratch.packed_b + (first - strip_first) * panel_stride, panel_stride);
+}
+
+template void pack_a<float>(const Product<float>&, std::int64_t, std::int64_t, std::int64_t,
+                            Product<float>::Scratch&);
+template void pack_a<double>(const Product<double>&, std::int64_t, std::int64_t, std::int64_t,
+                             Product<double>::Scratch&);
+template void pack_b<float>(const Product<float>&, std::int64_t, std::int64_t, std::int64_t,
+                            std::int64_t, std::int64_t, Product<float>::Scratch&);
+template void pack_b<double>(const Product<double>&, std::int64_t, std::int64_t, std::int64_t,
+                             std::int64_t, std::int64_t, Product<double>::Scratch&);
+
+}  // namespace dropgemm::cpu
