@@ -1,35 +1,63 @@
-"""The command line: `dropgemm demo`, `dropgemm info` (also `python -m dropgemm`)."""
+"""The command line: `dropgemm COMMAND`, also `python -m dropgemm COMMAND`."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from dropgemm.options import OptionError
+
+
+class Command(NamedTuple):
+    """A subcommand: its module has `add_arguments(parser)` and `run(args) -> exit status`.
+
+    The module is imported only where the command is the one asked for, so that no command needs
+    the packages of another; what it imports on top of NumPy belongs into its `run`.
+    """
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "demo": Command(
+        "dropgemm.demo",
+        "train on Fashion-MNIST with conventional, block-wise gyro and gyro dropout",
+    ),
+    "info": Command("dropgemm.info", "print versions, backends, CPU features, OpenMP runtimes"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a subcommand and returns the exit status."""
+    """Runs a subcommand and returns the exit status: 1 for a missing package, 2 for bad options."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(
         prog="dropgemm", description="Dropout that makes the GEMM smaller."
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    demo_parser = commands.add_parser(
-        "demo", help="train on Fashion-MNIST with conventional, block-wise gyro and gyro dropout"
-    )
-    commands.add_parser("info", help="print versions, backends, CPU features, OpenMP runtimes")
-    if arguments[:1] == ["demo"]:
-        # Its options need packages that `info` does without.
-        from dropgemm import demo
-
-        demo.add_arguments(demo_parser)
-        return int(demo.run(parser.parse_args(arguments)) or 0)
-    parser.parse_args(arguments)
-    from dropgemm.info import info_lines
-
-    for line in info_lines():
-        print(line)
-    return 0
+    subparsers = parser.add_subparsers(dest="command", metavar="command", required=True)
+    parsers = {
+        name: subparsers.add_parser(name, help=command.help, description=command.help)
+        for name, command in COMMANDS.items()
+    }
+    name = arguments[0] if arguments else ""
+    if name not in COMMANDS:
+        parser.parse_args(arguments)  # prints help or an error, and exits
+        return 2
+    command: Any = importlib.import_module(COMMANDS[name].module)
+    try:
+        command.add_arguments(parsers[name])
+        return int(command.run(parser.parse_args(arguments)))
+    except OptionError as error:
+        print(f"dropgemm {name}: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "dropgemm":
+            raise
+        print(f"dropgemm {name} needs {error.name}: pip install 'dropgemm[demo]'", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

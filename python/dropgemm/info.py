@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import platform
@@ -14,6 +15,17 @@ from dropgemm import _core
 
 _ISA_FLAGS = ("avx2", "fma", "avx512f", "avx512bw", "avx512_bf16", "amx_tile", "asimd", "sve")
 _OPENMP = re.compile(r"/[^/\s]*(?:gomp|iomp5|libomp)[^/\s]*\.so[^/\s]*$")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds nothing: `dropgemm info` has no options."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the report."""
+    for line in info_lines():
+        print(line)
+    return 0
 
 
 def info_lines() -> Iterator[str]:

@@ -52,14 +52,8 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"dropgemm demo: {error}", file=sys.stderr)
         return 2
-    try:
-        from dropgemm.demo import data, report, session
-    except ModuleNotFoundError as error:
-        print(
-            f"dropgemm demo needs {error.name}: pip install 'dropgemm[demo]'",
-            file=sys.stderr,
-        )
-        return 1
+    from dropgemm.demo import data, report, session
+
     try:
         dataset = data.load()
     except data.DataError as error:
