@@ -7,14 +7,11 @@
 #include <string>
 
 #include "dropgemm/backend.h"
+#include "operands.h"
 #include "registry.h"
 
 namespace dropgemm {
 namespace {
-
-std::string size_text(std::int64_t rows, std::int64_t cols) {
-  return "[" + std::to_string(rows) + ", " + std::to_string(cols) + "]";
-}
 
 std::string shape_text(const GemmShape& s) {
   return "M=" + std::to_string(s.m) + ", N=" + std::to_string(s.n) + ", K=" + std::to_string(s.k);
@@ -26,35 +23,10 @@ Status check_size(const char* name, const ConstMatrixView& view, std::int64_t ro
   return Status::invalid(name, "shape " + size_text(rows, cols), size_text(view.rows, view.cols));
 }
 
-Status check_dtype(const char* name, DType dtype, DType expected) {
-  if (dtype == expected) return {};
-  return Status::invalid_type(name, std::string(dtype_name(expected)) + " as a has",
-                              dtype_name(dtype));
-}
-
-// A mask describes its array as passed, before trans_a or trans_b.
-Status check_mask(const char* name, const TileMaskView* mask, const char* of,
-                  const ConstMatrixView& view) {
-  if (mask == nullptr) return {};
-  DROPGEMM_RETURN_IF_ERROR(check_tile_mask(name, *mask));
-  if (mask->rows == view.rows && mask->cols == view.cols) return {};
-  return Status::invalid(
-      name,
-      std::string("shape ") + size_text(view.rows, view.cols) + " as " + of + " has, as passed",
-      size_text(mask->rows, mask->cols));
-}
-
 Status check_activation(const char* name, Activation activation) {
   const auto code = static_cast<std::int32_t>(activation);
   if (code >= 0 && code <= static_cast<std::int32_t>(Activation::kGeluTanh)) return {};
   return Status::invalid(name, "none, relu, gelu (erf) or gelu (tanh)", std::to_string(code));
-}
-
-Status check_disjoint(const char* out_name, const MatrixView& out, const char* in_name,
-                      const ConstMatrixView& in) {
-  if (out.data == nullptr || !in.present() || !may_overlap(out, in)) return {};
-  return Status::invalid(out_name, std::string("memory of its own"),
-                         std::string("an overlap with ") + in_name);
 }
 
 Status check_shapes(const GemmArgs& args) {
@@ -86,35 +58,26 @@ MatrixView a_sum_view(const GemmArgs& args) {
   return {args.a_sum, 1, m, m, 1, args.d.dtype};
 }
 
-// The memory of a mask's bits, in words of float32's size; of a checked mask.
-ConstMatrixView bits_view(const TileMaskView* mask) {
-  if (mask == nullptr) return {};
-  const bool turned = mask->transposed;
-  const std::int64_t words =
-      turned ? mask_words(mask->cols, mask->rows, mask->tile_cols, mask->tile_rows)
-             : mask_words(mask->rows, mask->cols, mask->tile_rows, mask->tile_cols);
-  return {mask->bits, 1, words, 0, 1, DType::kFloat32};
-}
 ConstMatrixView factor_view(const float* factor) { return {factor, 1, 1, 0, 1, DType::kFloat32}; }
 
 Status check_operands(const GemmArgs& args) {
   DROPGEMM_RETURN_IF_ERROR(check_matrix("a", args.a));
   DROPGEMM_RETURN_IF_ERROR(check_matrix("b", args.b));
-  DROPGEMM_RETURN_IF_ERROR(check_dtype("b", args.b.dtype, args.a.dtype));
+  DROPGEMM_RETURN_IF_ERROR(check_dtype("b", args.b.dtype, "a", args.a.dtype));
   DROPGEMM_RETURN_IF_ERROR(check_output("out", args.d));
-  DROPGEMM_RETURN_IF_ERROR(check_dtype("out", args.d.dtype, args.a.dtype));
+  DROPGEMM_RETURN_IF_ERROR(check_dtype("out", args.d.dtype, "a", args.a.dtype));
   if (args.addend.present()) {
     DROPGEMM_RETURN_IF_ERROR(check_matrix("addend", args.addend));
-    DROPGEMM_RETURN_IF_ERROR(check_dtype("addend", args.addend.dtype, args.a.dtype));
+    DROPGEMM_RETURN_IF_ERROR(check_dtype("addend", args.addend.dtype, "a", args.a.dtype));
   }
   if (args.bias != nullptr) DROPGEMM_RETURN_IF_ERROR(check_matrix("bias", bias_view(args)));
   if (args.aux_out.data != nullptr) {
     DROPGEMM_RETURN_IF_ERROR(check_output("aux_out", args.aux_out));
-    DROPGEMM_RETURN_IF_ERROR(check_dtype("aux_out", args.aux_out.dtype, args.a.dtype));
+    DROPGEMM_RETURN_IF_ERROR(check_dtype("aux_out", args.aux_out.dtype, "a", args.a.dtype));
   }
   if (args.grad_aux.present()) {
     DROPGEMM_RETURN_IF_ERROR(check_matrix("grad_aux", args.grad_aux));
-    DROPGEMM_RETURN_IF_ERROR(check_dtype("grad_aux", args.grad_aux.dtype, args.a.dtype));
+    DROPGEMM_RETURN_IF_ERROR(check_dtype("grad_aux", args.grad_aux.dtype, "a", args.a.dtype));
   }
   if (args.a_sum != nullptr) DROPGEMM_RETURN_IF_ERROR(check_output("a_sum", a_sum_view(args)));
   if (args.scale_device != nullptr) {
@@ -163,9 +126,9 @@ Status check_overlaps(const GemmArgs& args) {
 Status check_args(const GemmArgs& args) {
   DROPGEMM_RETURN_IF_ERROR(check_operands(args));
   DROPGEMM_RETURN_IF_ERROR(check_shapes(args));
-  DROPGEMM_RETURN_IF_ERROR(check_mask("a_mask", args.a_mask, "a", args.a));
-  DROPGEMM_RETURN_IF_ERROR(check_mask("b_mask", args.b_mask, "b", args.b));
-  DROPGEMM_RETURN_IF_ERROR(check_mask("out_mask", args.d_mask, "out", args.d));
+  DROPGEMM_RETURN_IF_ERROR(check_mask_of("a_mask", args.a_mask, "a", args.a));
+  DROPGEMM_RETURN_IF_ERROR(check_mask_of("b_mask", args.b_mask, "b", args.b));
+  DROPGEMM_RETURN_IF_ERROR(check_mask_of("out_mask", args.d_mask, "out", args.d));
   DROPGEMM_RETURN_IF_ERROR(check_activation("activation", args.activation));
   DROPGEMM_RETURN_IF_ERROR(check_activation("grad_activation", args.grad_activation));
   return check_overlaps(args);

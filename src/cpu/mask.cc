@@ -196,24 +196,6 @@ std::int64_t step_of(const StepRef& step) {
   return std::max<std::int64_t>(0, step.device != nullptr ? *step.device : step.value);
 }
 
-// Calls work(begin, end) on the parts of [0, items), one a thread. `words` of draws in all.
-template <class Work>
-void split(std::int32_t num_threads, std::int64_t items, std::int64_t words, const Work& work) {
-  const std::int64_t useful = std::min(items, std::max<std::int64_t>(1, words / kWordsPerThread));
-  const auto parts = std::min<std::int64_t>(useful == 1 ? 1 : thread_count(num_threads), useful);
-  if (parts <= 1) {
-    work(std::int64_t{0}, items);
-    return;
-  }
-#pragma omp parallel for num_threads(static_cast<int>(parts)) schedule(static, 1)
-  for (std::int64_t part = 0; part < parts; ++part) {
-    const auto edge = [&](std::int64_t i) {
-      return items / parts * i + std::min(items % parts, i);
-    };
-    work(edge(part), edge(part + 1));
-  }
-}
-
 }  // namespace
 
 void subnet_row(double p, Draw draw, std::uint64_t seed, std::int64_t site, std::int64_t subnet,
@@ -245,7 +227,8 @@ std::int32_t bernoulli_mask(const Context* ctx, const BernoulliMaskArgs* args,
   const std::uint64_t threshold = drop_threshold(args->p);
   const DrawKernels kernels = draw_kernels();
   // Split by words, not by rows: a mask may be one long row.
-  split(ctx->num_threads, words, words, [&](std::int64_t begin, std::int64_t end) {
+  const std::int64_t most = words / kWordsPerThread;
+  split(ctx->num_threads, words, most, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t at = begin; at < end;) {
       const std::int64_t row = at / row_words;
       const std::int64_t from = at - row * row_words;
@@ -286,7 +269,7 @@ std::int32_t gyro_mask(const Context* ctx, const GyroMaskArgs* args, ErrorText e
 
   const DrawKernels kernels = draw_kernels();
   const std::int64_t work = set.groups * row_words + rows * row_words / 16;  // draws, copies
-  split(ctx->num_threads, rows, work, [&](std::int64_t begin, std::int64_t end) {
+  split(ctx->num_threads, rows, work / kWordsPerThread, [&](std::int64_t begin, std::int64_t end) {
     std::int64_t previous = -1;
     for (std::int64_t row = begin; row < end; ++row) {
       const std::int64_t sample = row * mask.tile_rows / args->rows_per_sample;
