@@ -8,35 +8,15 @@
 
 #include "cpu/mask.h"
 #include "dropgemm/backend.h"
+#include "mask_checks.h"
 #include "registry.h"
 
 namespace dropgemm {
 namespace {
 
-Status check_range(const char* name, std::int64_t value, std::int64_t limit) {
-  if (value >= 0 && value <= limit) return {};
-  return Status::invalid(name, "a number in [0, " + std::to_string(limit) + "]",
-                         std::to_string(value));
-}
-
 Status check_rate(double p) {
   if (p >= 0.0 && p <= 1.0) return {};  // false for NaN
   return Status::invalid("p", "a dropout rate in [0, 1]", std::to_string(p));
-}
-
-// A step that lives on a device is the backend's to clamp.
-Status check_step(const StepRef& step) {
-  return step.device != nullptr ? Status() : check_range("step", step.value, kMaxStep);
-}
-
-Status check_mask(const MutableTileMaskView& mask) {
-  TileMaskView view;
-  view.bits = mask.bits;
-  view.rows = mask.rows;
-  view.cols = mask.cols;
-  view.tile_rows = mask.tile_rows;
-  view.tile_cols = mask.tile_cols;
-  return check_tile_mask("mask", view);
 }
 
 // `rows` rows of draws, each of `tiles` rounded up to whole Philox blocks.
@@ -52,8 +32,6 @@ Status check_draw(Draw draw) {
   return Status::invalid("draw", "bernoulli or exact",
                          "code " + std::to_string(static_cast<int>(draw)));
 }
-
-bool is_empty(const MutableTileMaskView& mask) { return mask.rows == 0 || mask.cols == 0; }
 
 Status check_args(const BernoulliMaskArgs& args) {
   DROPGEMM_RETURN_IF_ERROR(check_mask(args.mask));

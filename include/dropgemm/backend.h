@@ -1,6 +1,6 @@
 // A backend is one versioned table of C functions, so that one may come from a library opened at
-// run time. The front ends (gemm.h, mask.h) check arguments and handle trivial cases before a
-// table is called; a table's functions may rely on that.
+// run time. The front ends (gemm.h, mask.h, pattern.h) check arguments and handle trivial cases
+// before a table is called; a table's functions may rely on that.
 #pragma once
 
 #include <cstddef>
@@ -10,11 +10,12 @@
 
 #include "dropgemm/gemm.h"
 #include "dropgemm/mask.h"
+#include "dropgemm/pattern.h"
 #include "dropgemm/status.h"
 
 namespace dropgemm {
 
-constexpr std::uint32_t kBackendAbi = 1;
+constexpr std::uint32_t kBackendAbi = 2;
 
 // Where a table's function puts the message of a failure.
 struct ErrorText {
@@ -41,6 +42,7 @@ struct Backend {
   std::int32_t (*bernoulli_mask)(const Context* ctx, const BernoulliMaskArgs* args,
                                  ErrorText error);
   std::int32_t (*gyro_mask)(const Context* ctx, const GyroMaskArgs* args, ErrorText error);
+  std::int32_t (*pattern_mask)(const Context* ctx, const PatternMaskArgs* args, ErrorText error);
 };
 
 // Names of the backends that work on this machine, the one a call takes by itself first.

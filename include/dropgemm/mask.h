@@ -20,11 +20,17 @@ enum class Draw : std::int32_t {
 [[nodiscard]] std::int64_t keep_count(double p, std::int64_t tiles);
 
 // A training step that is either known now or lives on the operands' device as one int64
-// (clamped at 0 there, never validated).
+// (clamped to [0, kMaxStep] there, never validated).
 struct StepRef {
   std::int64_t value = 0;
   const std::int64_t* device = nullptr;  // wins over `value` when set
 };
+
+// The step, for whoever can read `device`: a backend, in the memory that it works on.
+[[nodiscard]] DROPGEMM_HOST_DEVICE constexpr std::int64_t read_step(const StepRef& step) {
+  const std::int64_t value = step.device != nullptr ? *step.device : step.value;
+  return value < 0 ? 0 : (value > kMaxStep ? kMaxStep : value);
+}
 
 // Conventional dropout: independent bits, fresh for every (step, call).
 struct BernoulliMaskArgs {

@@ -9,6 +9,8 @@
 //
 // Bernoulli: a tile is kept iff its draw >= floor(p * 2^32), compared in 64 bits.
 // Exact: the k tiles with the smallest draws are kept, ties to the lower tile.
+// Pattern: index is the step, tile 0. period = 1 + #{i : kPattern's draw >= t[i]} for thresholds
+//   t[i] = floor(2^32 * P(period <= i + 1)); offset = kOffset's draw * period >> 32, in 64 bits.
 #pragma once
 
 #include <array>

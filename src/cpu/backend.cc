@@ -29,8 +29,8 @@ std::int32_t describe(char* text, std::size_t capacity) {
 
 constexpr Backend kTable = {
     kBackendAbi,     sizeof(Backend), "cpu",
-    /*priority=*/10, available,       describe, gemm_plan, gemm_workspace_bytes, gemm,
-    bernoulli_mask,  gyro_mask};
+    /*priority=*/10, available,       describe,    gemm_plan, gemm_workspace_bytes, gemm,
+    bernoulli_mask,  gyro_mask,       pattern_mask};
 
 }  // namespace
 }  // namespace cpu

@@ -190,12 +190,6 @@ void subnet_row_with(const DrawKernels& kernels, double p, Draw draw, std::uint6
   }
 }
 
-// --- Whole masks ---------------------------------------------------------------------------------
-
-std::int64_t step_of(const StepRef& step) {
-  return std::max<std::int64_t>(0, step.device != nullptr ? *step.device : step.value);
-}
-
 }  // namespace
 
 void subnet_row(double p, Draw draw, std::uint64_t seed, std::int64_t site, std::int64_t subnet,
@@ -214,6 +208,8 @@ void random_subnets(std::uint64_t seed, std::int64_t step, std::int64_t subnets,
                   });
 }
 
+// --- Whole masks ---------------------------------------------------------------------------------
+
 std::int32_t bernoulli_mask(const Context* ctx, const BernoulliMaskArgs* args,
                             ErrorText /*error*/) {
   const MutableTileMaskView& mask = args->mask;
@@ -222,7 +218,7 @@ std::int32_t bernoulli_mask(const Context* ctx, const BernoulliMaskArgs* args,
   const std::int64_t words = ceil_div(mask.rows, mask.tile_rows) * row_words;
   const auto row_blocks = static_cast<std::uint64_t>(ceil_div(tile_cols, 4));
   const DrawStream stream = {args->seed, Domain::kBits, static_cast<std::uint32_t>(args->site),
-                             static_cast<std::uint32_t>(step_of(args->step)),
+                             static_cast<std::uint32_t>(read_step(args->step)),
                              static_cast<std::uint32_t>(args->call)};
   const std::uint64_t threshold = drop_threshold(args->p);
   const DrawKernels kernels = draw_kernels();
@@ -247,7 +243,7 @@ std::int32_t gyro_mask(const Context* ctx, const GyroMaskArgs* args, ErrorText e
   const std::int64_t row_words = ceil_div(tile_cols, 32);
   const std::int64_t rows = ceil_div(mask.rows, mask.tile_rows);
   if (rows == 0 || row_words == 0) return 0;
-  const std::int64_t step = step_of(args->step);
+  const std::int64_t step = read_step(args->step);
   const SubnetSet set = subnet_set(args->schedule, step, mask.rows / args->rows_per_sample);
 
   std::int64_t stack_ids[kStackIds];

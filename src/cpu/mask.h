@@ -10,6 +10,7 @@ namespace dropgemm::cpu {
 
 std::int32_t bernoulli_mask(const Context* ctx, const BernoulliMaskArgs* args, ErrorText error);
 std::int32_t gyro_mask(const Context* ctx, const GyroMaskArgs* args, ErrorText error);
+std::int32_t pattern_mask(const Context* ctx, const PatternMaskArgs* args, ErrorText error);
 
 // One subnet's row of bits, as gyro_mask has it: `count` of them in ceil(count / 32) words.
 // Allocates nothing.

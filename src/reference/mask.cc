@@ -6,27 +6,12 @@
 #include <utility>
 #include <vector>
 
+#include "reference/bits.h"
 #include "reference/reference.h"
 #include "registry.h"
 
 namespace dropgemm::reference {
 namespace {
-
-// A value that lives on a device is clamped, never validated.
-std::int64_t step_of(const StepRef& step) {
-  const std::int64_t value = step.device != nullptr ? *step.device : step.value;
-  return value < 0 ? 0 : value;
-}
-
-void clear(const MutableTileMaskView& mask) {
-  const std::int64_t words = mask_words(mask.rows, mask.cols, mask.tile_rows, mask.tile_cols);
-  for (std::int64_t word = 0; word < words; ++word) mask.bits[word] = 0;
-}
-
-void keep_tile(const MutableTileMaskView& mask, std::int64_t tile_row, std::int64_t tile_col) {
-  std::uint32_t* const row = mask.bits + tile_row * mask_row_words(mask.cols, mask.tile_cols);
-  row[tile_col / 32] |= std::uint32_t{1} << (tile_col % 32);
-}
 
 // The positions of the `keep` smallest of a stream's first `count` draws, ascending; ties go to
 // the lower position.
@@ -66,7 +51,7 @@ std::vector<std::int64_t> subnet_tiles(const GyroMaskArgs& args, std::int64_t su
 
 void fill_gyro_mask(const GyroMaskArgs& args) {
   const MutableTileMaskView& mask = args.mask;
-  const std::int64_t step = step_of(args.step);
+  const std::int64_t step = read_step(args.step);
   const SubnetSet set = subnet_set(args.schedule, step, mask.rows / args.rows_per_sample);
   std::vector<std::int64_t> drawn;
   if (args.schedule.order == SubnetOrder::kRandom) {
@@ -97,7 +82,7 @@ std::int32_t bernoulli_mask(const Context* /*ctx*/, const BernoulliMaskArgs* arg
   stream.seed = args->seed;
   stream.domain = Domain::kBits;
   stream.site = static_cast<std::uint32_t>(args->site);
-  stream.index = static_cast<std::uint32_t>(step_of(args->step));
+  stream.index = static_cast<std::uint32_t>(read_step(args->step));
   stream.call = static_cast<std::uint32_t>(args->call);
   const std::int64_t columns = ceil_div(mask.cols, mask.tile_cols);
   clear(mask);

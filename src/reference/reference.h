@@ -15,5 +15,6 @@ std::int32_t gemm(const Context* ctx, const GemmArgs* args, ErrorText error);
 
 std::int32_t bernoulli_mask(const Context* ctx, const BernoulliMaskArgs* args, ErrorText error);
 std::int32_t gyro_mask(const Context* ctx, const GyroMaskArgs* args, ErrorText error);
+std::int32_t pattern_mask(const Context* ctx, const PatternMaskArgs* args, ErrorText error);
 
 }  // namespace dropgemm::reference

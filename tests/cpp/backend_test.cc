@@ -55,6 +55,7 @@ TEST_F(BackendTest, TablesSayWhatTheyAre) {
     EXPECT_NE(table->gemm, nullptr);
     EXPECT_NE(table->bernoulli_mask, nullptr);
     EXPECT_NE(table->gyro_mask, nullptr);
+    EXPECT_NE(table->pattern_mask, nullptr);
   }
   EXPECT_GT(cpu_backend()->priority, reference_backend()->priority);
 }
@@ -151,8 +152,8 @@ TEST_F(BackendTest, AContextsTableOfAnotherAbiIsRefused) {
   ctx.backend = &table;
   const Backend* backend = nullptr;
   EXPECT_EQ(resolve_backend(ctx, &backend).message(),
-            "ctx.backend: expected a table of ABI 1, got ABI 99 with " +
-                std::to_string(sizeof(Backend)) + " bytes");
+            "ctx.backend: expected a table of ABI " + std::to_string(kBackendAbi) +
+                ", got ABI 99 with " + std::to_string(sizeof(Backend)) + " bytes");
 }
 
 // --- The environment is read once, so each case needs a process of its own -----------------------
@@ -282,10 +283,12 @@ TEST(BackendLibraryTest, RefusesAnyOther) {
     EXPECT_EQ(abi, kBackendAbi);
     return &table;
   };
+  const std::string expected =
+      "x.so: expected a backend of ABI " + std::to_string(kBackendAbi) + ", got ";
   EXPECT_EQ(reason([](std::uint32_t) -> const Backend* { return nullptr; }),
-            "x.so: expected a backend of ABI 1, got one that does not speak it");
-  table.abi_version = 2;
-  EXPECT_EQ(reason(entry), "x.so: expected a backend of ABI 1, got ABI 2");
+            expected + "one that does not speak it");
+  table.abi_version = kBackendAbi + 1;
+  EXPECT_EQ(reason(entry), expected + "ABI " + std::to_string(kBackendAbi + 1));
   table.abi_version = kBackendAbi;
   table.struct_bytes = 8;
   EXPECT_EQ(reason(entry), "x.so: expected a backend table of " + std::to_string(sizeof(Backend)) +

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "binomial.h"
 #include "dropgemm/backend.h"
 #include "dropgemm/mask.h"
 
@@ -18,30 +19,7 @@ constexpr std::int64_t kSubnets = 1024;  // independent draws of each feature
 constexpr std::int64_t kFeatures = 500;  // not a whole number of words
 constexpr double kFalseAlarm = 1e-3;
 
-double log_binomial(std::int64_t n, std::int64_t k, double q) {
-  const auto nd = static_cast<double>(n), kd = static_cast<double>(k);
-  return std::lgamma(nd + 1) - std::lgamma(kd + 1) - std::lgamma(nd - kd + 1) + kd * std::log(q) +
-         (nd - kd) * std::log1p(-q);
-}
-
-// The smallest d with P(|X - n q| > d) <= chance for X ~ Binomial(n, q): exact tail sums.
-double deviation_bound(std::int64_t n, double q, double chance) {
-  const double mean = static_cast<double>(n) * q;
-  double tail = 0;
-  std::int64_t low = 0, high = n;
-  while (low <= high) {  // peel off the outcome that is farthest from the mean
-    const bool take_low = mean - static_cast<double>(low) > static_cast<double>(high) - mean;
-    const std::int64_t outcome = take_low ? low : high;
-    tail += std::exp(log_binomial(n, outcome, q));
-    if (tail > chance) return std::abs(static_cast<double>(outcome) - mean);
-    if (take_low) {
-      ++low;
-    } else {
-      --high;
-    }
-  }
-  return 0;
-}
+using testing::deviation_bound;
 
 // How often each feature is dropped by subnets 0..kSubnets-1, all in one mask: one step whose
 // batch of kSubnets groups trains every one of them.

@@ -291,7 +291,7 @@ TEST_P(EveryBackend, AStepOnTheDeviceWinsAndIsClamped) {
   EXPECT_NE(at(41, true), at(7, false));
   EXPECT_EQ(at(-5, true), at(0, false));
   EXPECT_EQ(at(std::numeric_limits<std::int64_t>::min(), true), at(0, false));
-  at(std::numeric_limits<std::int64_t>::max(), true);  // memory-safe, whatever the bits
+  EXPECT_EQ(at(std::numeric_limits<std::int64_t>::max(), true), at(kMaxStep, false));
 }
 
 TEST_P(EveryBackend, EmptyMasksAreLeftAlone) {
