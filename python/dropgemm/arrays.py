@@ -1,21 +1,34 @@
-"""Which framework an operand belongs to, and the checks that only Python can make.
+"""Which framework an operand belongs to, and numbers that the core's types do not hold.
 
-Shapes, dtypes and masks are the C++ core's to check; here stand the kind of an array and the
-range of numbers that do not fit the core's types.
+The one place that knows which frameworks there are. Shapes, dtypes and masks are checked by
+framework.py and the C++ core.
 """
 
 from __future__ import annotations
 
 import operator
 import sys
-from typing import Any, Literal
 
 import numpy as np
 
-Framework = Literal["numpy", "torch"]
-Array = Any  # a NumPy array or a PyTorch tensor
+from dropgemm.framework import NUMPY, Framework
 
-_NAMES: dict[Framework, str] = {"numpy": "a NumPy array", "torch": "a PyTorch tensor"}
+
+def find_framework(array: object) -> Framework | None:
+    """The framework of an array; None for anything else.
+
+    A framework that nobody has imported has no arrays, and is not imported for the asking.
+    """
+    # Without a cache, as a compiled function is traced through here and would be compiled again
+    # when that changed; `from ... import` costs three times as much.
+    if isinstance(array, np.ndarray):
+        return NUMPY
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(array, torch.Tensor):
+        import dropgemm.torch.functional
+
+        return dropgemm.torch.functional.TORCH
+    return None
 
 
 def framework_of(name: str, array: object) -> Framework:
@@ -24,65 +37,33 @@ def framework_of(name: str, array: object) -> Framework:
     Raises TypeError (operand, expected, got) for anything else: lists, other frameworks, other
     devices, sparse tensors, masked arrays, arrays whose memory holds a conjugate or negative.
     """
-    expected = f"{name}: expected a NumPy array or a PyTorch CPU tensor"
-    if isinstance(array, np.ndarray):
-        if isinstance(array, np.ma.MaskedArray):
-            raise TypeError(f"{expected}, got a masked array")
-        return "numpy"
-    torch = sys.modules.get("torch")
-    if torch is None or not isinstance(array, torch.Tensor):
-        raise TypeError(f"{expected}, got {type(array).__module__}.{type(array).__qualname__}")
-    if array.device.type not in ("cpu", "meta"):
-        raise TypeError(f"{expected}, got a tensor on {array.device}")
-    if array.layout != torch.strided:
-        raise TypeError(f"{expected}, got a tensor of layout {array.layout}")
-    if not torch.compiler.is_compiling() and (array.is_conj() or array.is_neg()):
-        kind = "conjugate" if array.is_conj() else "negative"
+    framework = find_framework(array)
+    if framework is None:
         raise TypeError(
-            f"{name}: expected a tensor as it lies in memory, got a lazy {kind} view; "
-            f"call .resolve_{'conj' if array.is_conj() else 'neg'}() first"
+            f"{name}: expected a NumPy array or a PyTorch CPU tensor, "
+            f"got {type(array).__module__}.{type(array).__qualname__}"
         )
-    return "torch"
+    framework.check(name, array)
+    return framework
 
 
 def common_framework(**arrays: object) -> Framework:
     """The one framework and device of all operands that are not None; the first names them."""
     found: Framework | None = None
-    leader = ""
-    device: Any = None
+    leader, first = "", None
     for name, array in arrays.items():
         if array is None:
             continue
         framework = framework_of(name, array)
-        own = getattr(array, "device", None)
         if found is None:
-            found, leader, device = framework, name, own
-        elif framework != found:
-            raise TypeError(
-                f"{name}: expected {_NAMES[found]} like {leader}, got {_NAMES[framework]}"
-            )
-        elif found == "torch" and own != device:
-            raise TypeError(
-                f"{name}: expected a tensor on {device} like {leader}, got one on {own}"
-            )
+            found, leader, first = framework, name, array
+        elif framework is not found:
+            raise TypeError(f"{name}: expected {found.noun} like {leader}, got {framework.noun}")
+        else:
+            found.check_alike(name, array, leader, first)
     if found is None:
         raise TypeError("expected at least one array, got none")
     return found
-
-
-def check_mask(name: str, mask: object, framework: Framework) -> None:
-    """Raises TypeError unless `mask` is None or a TileMask of this framework."""
-    from dropgemm.tile_mask import TileMask
-
-    if mask is None:
-        return
-    if not isinstance(mask, TileMask):
-        raise TypeError(f"{name}: expected a TileMask, got {type(mask).__qualname__}")
-    if mask.framework != framework:
-        raise TypeError(
-            f"{name}: expected bits in {_NAMES[framework]} like the operands, "
-            f"got {_NAMES[mask.framework]}"
-        )
 
 
 def to_integer(name: str, value: object, low: int, high: int) -> int:

@@ -6,17 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from dropgemm import _core
-from dropgemm.arrays import (
-    Array,
-    Framework,
-    check_extent,
-    framework_of,
-    to_integer,
-    to_pair,
-    to_rate,
-)
-from dropgemm.tile_mask import TileMask, bits_shape
+from dropgemm.arrays import check_extent, framework_of, to_integer, to_pair, to_rate
+from dropgemm.framework import NUMPY, Array, Framework
+from dropgemm.tile_mask import TileMask
 
 SEED_END = 1 << 64
 SITE_END = 1 << 32
@@ -54,33 +46,22 @@ def bernoulli_mask(
     seed = to_integer("seed", seed, 0, SEED_END)
     site = to_integer("site", site, 0, SITE_END)
     call = to_integer("call", call, 0, CALL_END)
-    framework, step = to_step(step, like)
-    if framework == "torch":
-        from dropgemm.torch import functional
-
-        return functional.bernoulli_mask(rows, cols, rate, seed, site, step, call, tile)
-    bits = np.empty(bits_shape((rows, cols), tile), np.uint32)
-    _core.bernoulli_mask(bits, rows, cols, *tile, rate, seed, site, step, call)
+    framework, at = to_step(step, like)
+    bits = framework.bernoulli_bits((rows, cols), tile, rate, seed, site, at, call)
     return TileMask.trusted(bits, framework, (rows, cols), tile, 1.0 - rate)
 
 
 def to_step(step: object, like: object) -> tuple[Framework, Any]:
     """The framework that a mask is asked for, and the step as an int or as its own int64 array."""
-    framework: Framework | None = None if like is None else framework_of("like", like)
+    framework = None if like is None else framework_of("like", like)
     if not hasattr(step, "shape") or isinstance(step, np.integer):
-        return framework or "numpy", to_integer("step", step, 0, STEP_END)
+        return framework or NUMPY, to_integer("step", step, 0, STEP_END)
     own = framework_of("step", step)
-    if framework is not None and framework != own:
+    if framework is not None and framework is not own:
         raise TypeError(
-            f"step: expected an array of the framework of like ({framework}), got {own}"
+            f"step: expected an array of the framework of like ({framework.name}), got {own.name}"
         )
-    array: Any = step
-    if tuple(array.shape) != ():
-        raise ValueError(f"step: expected an array of no dimension, got shape {tuple(array.shape)}")
-    if own == "torch":
-        from dropgemm.torch.functional import to_step_tensor
-
-        return own, to_step_tensor(array)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"step: expected an integer array, got {array.dtype}")
-    return own, array.astype(np.int64, copy=False)
+    shape = tuple(step.shape)
+    if shape != ():
+        raise ValueError(f"step: expected an array of no dimension, got shape {shape}")
+    return own, own.to_step(step)

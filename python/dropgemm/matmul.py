@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
-
-from dropgemm import _core
-from dropgemm.arrays import Array, check_mask, common_framework
-from dropgemm.tile_mask import TileMask
+from dropgemm.arrays import common_framework
+from dropgemm.framework import Array
+from dropgemm.tile_mask import TileMask, check_mask
 
 ActivationName = Literal["relu", "gelu", "gelu_tanh"]
 
@@ -49,57 +47,21 @@ def matmul(
     framework = common_framework(a=a, b=b, bias=bias, addend=addend, out=out)
     for name, mask in (("a_mask", a_mask), ("b_mask", b_mask), ("out_mask", out_mask)):
         check_mask(name, mask, framework)
-    code = activation_code(activation)
-    if framework == "torch":
-        from dropgemm.torch import functional
-
-        return functional.matmul(
-            a,
-            b,
-            a_mask,
-            b_mask,
-            out_mask,
-            trans_a,
-            trans_b,
-            bias,
-            addend,
-            code,
-            scale,
-            out_scale,
-            out,
-        )
-    operands = (("a", a), ("b", b), ("bias", bias), ("addend", addend), ("out", out))
-    for name, array in operands:
-        # Of this machine's byte order, which DLPack cannot say.
-        if array is not None and array.dtype not in (np.float32, np.float64):
-            raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
-    for name, array in operands[:2]:
-        if array.ndim != 2:
-            raise ValueError(f"{name}: expected a 2-D array, got {array.ndim}-D")
-    if out is None:
-        out = np.empty((a.shape[1 if trans_a else 0], b.shape[0 if trans_b else 1]), a.dtype)
-    elif not out.flags.writeable:
-        raise ValueError("out: expected a writable array, got a read-only one")
-    scale_value, scale_array = _factor("scale", scale)
-    out_scale_value, out_scale_array = _factor("out_scale", out_scale)
-    _core.matmul(
+    return framework.matmul(
         a,
         b,
-        out,
-        a_mask.arguments() if a_mask is not None else None,
-        b_mask.arguments() if b_mask is not None else None,
-        out_mask.arguments() if out_mask is not None else None,
-        bool(trans_a),
-        bool(trans_b),
-        scale_value,
-        out_scale_value,
-        scale_array,
-        out_scale_array,
-        addend,
+        a_mask,
+        b_mask,
+        out_mask,
+        trans_a,
+        trans_b,
         bias,
-        code,
+        addend,
+        activation_code(activation),
+        scale,
+        out_scale,
+        out,
     )
-    return out
 
 
 def activation_code(activation: str | None) -> int:
@@ -108,28 +70,3 @@ def activation_code(activation: str | None) -> int:
         legal = ", ".join(repr(name) for name in _ACTIVATIONS)
         raise ValueError(f"activation: expected one of {legal}, got {activation!r}")
     return _ACTIVATIONS[activation]
-
-
-def _factor(name: str, value: object) -> tuple[float, Array | None]:
-    """A factor as (number, None) or (1, array of no dimension)."""
-    if isinstance(value, np.ndarray):
-        if value.ndim != 0 or value.dtype != np.float32:
-            raise TypeError(
-                f"{name}: expected a number or a float32 array of no dimension, "
-                f"got {value.dtype} of shape {value.shape}"
-            )
-        return 1.0, value
-    return to_number(name, value), None
-
-
-def to_number(name: str, value: object) -> float:
-    """A factor that is not an array."""
-    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            raise ValueError(f"{name}: expected a number that float64 holds") from None
-    raise TypeError(
-        f"{name}: expected a number or a float32 array of no dimension in the operands' "
-        f"framework, got {type(value).__qualname__}"
-    )

@@ -12,9 +12,10 @@ from typing import Any, Literal
 import numpy as np
 
 from dropgemm import _core
-from dropgemm.arrays import Array, check_extent, to_integer, to_rate
+from dropgemm.arrays import check_extent, to_integer, to_rate
+from dropgemm.framework import Array, Framework, ceil_div
 from dropgemm.masks import BATCH_END, INT_END, SEED_END, SITE_END, to_step
-from dropgemm.tile_mask import TileMask, bits_shape, ceil_div
+from dropgemm.tile_mask import TileMask
 
 ScaleKind = Literal["rate", "exact"]
 
@@ -112,26 +113,23 @@ class GyroSchedule:
         check_extent(batch, self.features)
         framework, at = to_step(step, like)
         self.warn_if_unused(batch)
-        if framework == "torch":
-            from dropgemm.torch import functional
+        return self.mask_in(framework, at, batch)
 
-            return functional.gyro_mask(self, at, batch, 1)
-        group_rows = self.mask_group_rows(at if isinstance(at, int) else None, batch)
-        shape, tile = (batch, self.features), (group_rows, self.tile_cols)
-        bits = np.empty(bits_shape(shape, tile), np.uint32)
-        _core.gyro_mask(bits, *shape, *tile, *self.arguments(at, 1))
-        return TileMask.trusted(bits, "numpy", shape, tile, self.keep_rate)
+    def mask_in(
+        self, framework: Framework, step: Any, batch: int, rows_per_sample: int = 1
+    ) -> TileMask:
+        """mask() in a framework, for `rows_per_sample` rows of each sample; nothing is checked."""
+        group_rows = self.mask_group_rows(step if isinstance(step, int) else None, batch)
+        shape = (batch * rows_per_sample, self.features)
+        tile = (group_rows * rows_per_sample, self.tile_cols)
+        bits = framework.gyro_bits(shape, tile, self.arguments(step, rows_per_sample))
+        return TileMask.trusted(bits, framework, shape, tile, self.keep_rate)
 
     def subnets(self, step: int | Array, batch: int) -> Array:
         """The subnet of each row group of a batch: int64 [groups], in the framework of step."""
         batch = to_integer("batch", batch, 0, BATCH_END)
         framework, at = to_step(step, None)
-        ids = np.array(self._core.ids(max(int(at), 0), batch), np.int64)
-        if framework == "torch":
-            import torch
-
-            return torch.from_numpy(ids)
-        return ids
+        return framework.wrap(np.array(self._core.ids(max(int(at), 0), batch), np.int64))
 
     def mask_group_rows(self, step: int | None, batch: int) -> int:
         """The samples under one tile row of a mask; `step` None where its value is unknown."""

@@ -7,18 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dropgemm import _core
-from dropgemm.arrays import Array, Framework, framework_of, to_pair, to_rate
-
-
-def ceil_div(x: int, y: int) -> int:
-    """x / y, rounded up."""
-    return -(-x // y)
-
-
-def bits_shape(shape: tuple[int, int], tile: tuple[int, int]) -> tuple[int, int]:
-    """The shape of the bits of a mask: [tile rows, words of a tile row]."""
-    return ceil_div(shape[0], tile[0]), ceil_div(ceil_div(shape[1], tile[1]), 32)
+from dropgemm.arrays import framework_of, to_pair, to_rate
+from dropgemm.framework import Array, Framework, bits_shape, ceil_div
 
 
 class TileMask:
@@ -33,10 +23,9 @@ class TileMask:
     Raises TypeError and ValueError for bits of another kind, dtype or shape, or with padding set.
     """
 
-    __slots__ = ("bits", "framework", "keep_hint", "shape", "tile", "transposed")
+    __slots__ = ("_framework", "bits", "keep_hint", "shape", "tile", "transposed")
 
     bits: Array
-    framework: Framework
     shape: tuple[int, int]
     tile: tuple[int, int]
     keep_hint: float
@@ -49,26 +38,19 @@ class TileMask:
         tile: tuple[int, int],
         keep_hint: float | None = None,
     ) -> None:
-        framework = _framework_of_values("bits", bits)
+        framework = framework_of("bits", bits)
         shape, tile = to_pair("shape", shape, 0), to_pair("tile", tile, 1)
-        if framework == "torch":
-            from dropgemm.torch.functional import to_uint32
-
-            bits = to_uint32(bits)
-        elif bits.dtype != np.uint32:
-            raise TypeError(f"bits: expected uint32, got {bits.dtype}")
+        bits = framework.check_bits(bits)
+        words = framework.view("bits", bits)
         expected = bits_shape(shape, tile)
         if tuple(bits.shape) != expected:
             raise ValueError(
                 f"bits: expected shape {expected} for a mask of {shape} in tiles of {tile}, "
                 f"got {tuple(bits.shape)}"
             )
-        contiguous = bits.flags.c_contiguous if framework == "numpy" else bits.is_contiguous()
-        if not contiguous:
-            raise ValueError("bits: expected a contiguous array, got a strided one")
         self._set(bits, framework, shape, tile, 1.0, False)
         used = ceil_div(shape[1], tile[1]) % 32
-        if used and (self._words()[:, -1] >> np.uint32(used)).any():
+        if used and (words[:, -1] >> np.uint32(used)).any():
             raise ValueError(
                 f"bits: expected 0 in the padding after column tile {used - 1} of "
                 "the last word, got 1"
@@ -85,7 +67,7 @@ class TileMask:
         transposed: bool,
     ) -> None:
         self.bits = bits
-        self.framework = framework
+        self._framework = framework
         self.shape = shape
         self.tile = tile
         self.keep_hint = keep_hint
@@ -112,9 +94,9 @@ class TileMask:
 
         Raises ValueError naming the first tile that holds both values.
         """
-        framework = _framework_of_values("keep", keep)
+        framework = framework_of("keep", keep)
         tile = to_pair("tile", tile, 1)
-        dense = keep.detach().numpy() if framework == "torch" else keep
+        dense = framework.view("keep", keep)
         if dense.ndim != 2:
             raise ValueError(f"keep: expected a 2-D array, got {dense.ndim}-D")
         if dense.dtype != np.bool_:
@@ -130,31 +112,21 @@ class TileMask:
             )
         padded = np.zeros((tiles.shape[0], ceil_div(tiles.shape[1], 32) * 32), np.bool_)
         padded[:, : tiles.shape[1]] = tiles
-        octets = np.packbits(padded, axis=1, bitorder="little")
-        bits: Array = octets.view("<u4").astype(np.uint32, copy=False)
-        if framework == "torch":
-            import torch
-
-            bits = torch.from_numpy(bits)
+        words = framework.empty(bits_shape(dense.shape, tile), np.uint32)
+        words[:] = np.packbits(padded, axis=1, bitorder="little").view("<u4")
         keep_hint = float(dense.mean()) if dense.size else 1.0
-        return cls.trusted(bits, framework, (rows, cols), tile, keep_hint)
+        return cls.trusted(framework.wrap(words), framework, (rows, cols), tile, keep_hint)
 
     def to_dense(self) -> Array:
         """The mask as a bool matrix [rows, cols] in the framework of its bits."""
-        if self.framework == "torch":
-            from dropgemm.torch.functional import expand_mask
-
-            return expand_mask(self)
-        dense = np.empty(self.shape, np.bool_)
-        _core.mask_to_dense(self.arguments(), dense)
-        return dense
+        return self._framework.to_dense(self)
 
     @property
     def T(self) -> TileMask:  # noqa: N802 (as arrays name it)
         """The mask of the transposed matrix: flips a flag and moves nothing."""
         return TileMask.trusted(
             self.bits,
-            self.framework,
+            self._framework,
             self.shape[::-1],
             self.tile[::-1],
             self.keep_hint,
@@ -188,14 +160,16 @@ class TileMask:
 
     def arguments(self) -> tuple[Any, ...]:
         """The mask as dropgemm._core takes it; holds no reference to a tensor's memory."""
-        bits = self.bits if self.framework == "numpy" else self.bits.data_ptr()
+        bits = self._framework.core_bits(self.bits)
         return (bits, *self.shape, *self.tile, self.keep_hint, self.transposed)
 
+    @property
+    def framework(self) -> str:
+        """The framework of the bits: "numpy" or "torch"."""
+        return self._framework.name
+
     def _words(self) -> npt.NDArray[np.uint32]:
-        words: npt.NDArray[np.uint32] = (
-            self.bits if self.framework == "numpy" else self.bits.numpy()
-        )
-        return words
+        return self._framework.view("bits", self.bits)
 
     def __repr__(self) -> str:
         """Shape, tile and keep rate, but no bits."""
@@ -206,12 +180,17 @@ class TileMask:
         )
 
 
-def _framework_of_values(name: str, array: Array) -> Framework:
-    """framework_of an array that is to be read, which a meta tensor cannot be."""
-    framework = framework_of(name, array)
-    if framework == "torch" and array.is_meta:
-        raise TypeError(f"{name}: expected a tensor with values, got one on meta")
-    return framework
+def check_mask(name: str, mask: object, framework: Framework) -> None:
+    """Raises TypeError unless `mask` is None or a TileMask of this framework."""
+    if mask is None:
+        return
+    if not isinstance(mask, TileMask):
+        raise TypeError(f"{name}: expected a TileMask, got {type(mask).__qualname__}")
+    if mask.framework != framework.name:
+        raise TypeError(
+            f"{name}: expected bits in {framework.noun} like the operands, "
+            f"got {mask._framework.noun}"
+        )
 
 
 def _expand(

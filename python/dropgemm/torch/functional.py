@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from dropgemm import _core
-from dropgemm.matmul import to_number
-from dropgemm.tile_mask import TileMask, bits_shape
+from dropgemm.framework import Framework, NDArray, Pair, bits_shape, to_number
+from dropgemm.tile_mask import TileMask
 from dropgemm.torch import ops
 from dropgemm.torch.autograd import Arguments, MaskArguments
 from dropgemm.torch.tracing import needs_operator, refuse_forward_ad
@@ -20,22 +20,6 @@ if TYPE_CHECKING:
 NO_MASK = MaskArguments(None, [], 1.0)
 
 
-def to_uint32(bits: Tensor) -> Tensor:
-    """Bits as torch.uint32, of the same memory."""
-    if bits.dtype == torch.uint32:
-        return bits
-    if bits.dtype == torch.int32:
-        return bits.view(torch.uint32)
-    raise TypeError(f"bits: expected torch.uint32 or torch.int32, got {bits.dtype}")
-
-
-def to_step_tensor(step: Tensor) -> Tensor:
-    """A step as int64; TypeError where it is not an integer."""
-    if step.dtype.is_floating_point or step.dtype.is_complex or step.dtype == torch.bool:
-        raise TypeError(f"step: expected an integer tensor, got {step.dtype}")
-    return step.to(torch.int64)
-
-
 def mask_arguments(mask: TileMask | None) -> MaskArguments:
     """A mask as the operators take it."""
     if mask is None:
@@ -44,37 +28,137 @@ def mask_arguments(mask: TileMask | None) -> MaskArguments:
     return MaskArguments(mask.bits, layout, mask.keep_hint)
 
 
-def matmul(
-    a: Tensor,
-    b: Tensor,
-    a_mask: TileMask | None,
-    b_mask: TileMask | None,
-    out_mask: TileMask | None,
-    trans_a: bool,
-    trans_b: bool,
-    bias: Tensor | None,
-    addend: Tensor | None,
-    activation: int,
-    scale: float | Tensor,
-    out_scale: float | Tensor,
-    out: Tensor | None,
-) -> Tensor:
-    """dropgemm.matmul for tensors: the operator dropgemm::matmul, or matmul_out."""
-    refuse_forward_ad(a, b, bias, addend)
-    scale_value, scale_tensor = _factor("scale", scale)
-    out_scale_value, out_scale_tensor = _factor("out_scale", out_scale)
-    args = Arguments(
-        a, b, mask_arguments(a_mask), mask_arguments(b_mask), mask_arguments(out_mask),
-        bool(trans_a), bool(trans_b), bias, addend, activation, scale_value, scale_tensor,
-        out_scale_value, out_scale_tensor,
-    )  # fmt: skip
-    if out is None:
-        return args()
-    differentiable = any(t is not None and t.requires_grad for t in (a, b, bias, addend, out))
-    if torch.is_grad_enabled() and differentiable:
-        raise RuntimeError("out: expected operands without gradient, got one that requires it")
-    torch.ops.dropgemm.matmul_out(*args.flat(), out)
-    return out
+class Torch(Framework):
+    """PyTorch tensors on the CPU; on meta too, which have shapes only."""
+
+    name = "torch"
+    noun = "a PyTorch tensor"
+    kind = Tensor
+
+    def check(self, name: str, tensor: Tensor) -> None:
+        """Refuses other devices and layouts, and lazy conjugates and negatives."""
+        if not (tensor.is_cpu or tensor.is_meta):
+            raise TypeError(f"{name}: expected a PyTorch CPU tensor, got one on {tensor.device}")
+        if tensor.layout != torch.strided:
+            raise TypeError(
+                f"{name}: expected a strided tensor, got a tensor of layout {tensor.layout}"
+            )
+        if not torch.compiler.is_compiling() and (tensor.is_conj() or tensor.is_neg()):
+            kind, call = ("conjugate", "conj") if tensor.is_conj() else ("negative", "neg")
+            raise TypeError(
+                f"{name}: expected a tensor as it lies in memory, got a lazy {kind} view; "
+                f"call .resolve_{call}() first"
+            )
+
+    def check_alike(self, name: str, tensor: Tensor, leader: str, first: Tensor) -> None:
+        """Refuses a tensor on meta beside one on the CPU."""
+        if tensor.device != first.device:
+            raise TypeError(
+                f"{name}: expected a tensor on {first.device} like {leader}, "
+                f"got one on {tensor.device}"
+            )
+
+    def view(self, name: str, tensor: Tensor) -> NDArray:
+        """The tensor's memory as a NumPy array."""
+        if tensor.is_meta:
+            raise TypeError(f"{name}: expected a tensor with values, got one on meta")
+        return tensor.detach().numpy()
+
+    def wrap(self, result: NDArray) -> Tensor:
+        """A tensor in the memory of the result."""
+        return torch.from_numpy(result)
+
+    def check_bits(self, bits: Tensor) -> Tensor:
+        """Takes int32 too, the dtype of words that went through an operator."""
+        if bits.dtype not in (torch.uint32, torch.int32):
+            raise TypeError(f"bits: expected torch.uint32 or torch.int32, got {bits.dtype}")
+        if not bits.is_contiguous():
+            raise ValueError("bits: expected a contiguous array, got a strided one")
+        return bits if bits.dtype == torch.uint32 else bits.view(torch.uint32)
+
+    def core_bits(self, bits: Tensor) -> int:
+        """Their address."""
+        return bits.data_ptr()
+
+    def to_dense(self, mask: TileMask) -> Tensor:
+        """By the operator dropgemm::expand_mask."""
+        bits, layout, _ = mask_arguments(mask)
+        dense: Tensor = torch.ops.dropgemm.expand_mask(bits, layout)
+        return dense
+
+    def to_step(self, step: Tensor) -> Tensor:
+        """Stays a tensor, so that it can be traced."""
+        if step.dtype.is_floating_point or step.dtype.is_complex or step.dtype == torch.bool:
+            raise TypeError(f"step: expected an integer tensor, got {step.dtype}")
+        return step.to(torch.int64)
+
+    def bernoulli_bits(
+        self,
+        shape: Pair,
+        tile: Pair,
+        p: float,
+        seed: int | Tensor,
+        site: int,
+        step: int | Tensor,
+        call: int,
+    ) -> Tensor:
+        """seed may be a tensor, which is traced."""
+        if isinstance(seed, int) and isinstance(step, int) and not needs_operator():
+            bits = torch.empty(bits_shape(shape, tile), dtype=torch.uint32)
+            _core.bernoulli_mask(bits.data_ptr(), *shape, *tile, p, seed, site, step, call)
+            return bits
+        words: Tensor = torch.ops.dropgemm.bernoulli_mask(
+            _int64(seed), _int64(step), *shape, *tile, p, site, call
+        )
+        return words.view(torch.uint32)
+
+    def gyro_bits(self, shape: Pair, tile: Pair, arguments: tuple[Any, ...]) -> Tensor:
+        """By the operator dropgemm::gyro_mask where the step is a tensor, or traced."""
+        p, exact, seed, site, step, *rest = arguments
+        if isinstance(step, int) and not needs_operator():
+            bits = torch.empty(bits_shape(shape, tile), dtype=torch.uint32)
+            _core.gyro_mask(bits.data_ptr(), *shape, *tile, *arguments)
+            return bits
+        words: Tensor = torch.ops.dropgemm.gyro_mask(
+            _int64(step), *shape, *tile, p, exact, ops.signed_seed(seed), site, *rest
+        )
+        return words.view(torch.uint32)
+
+    def matmul(
+        self,
+        a: Tensor,
+        b: Tensor,
+        a_mask: TileMask | None,
+        b_mask: TileMask | None,
+        out_mask: TileMask | None,
+        trans_a: bool,
+        trans_b: bool,
+        bias: Tensor | None,
+        addend: Tensor | None,
+        activation: int,
+        scale: float | Tensor,
+        out_scale: float | Tensor,
+        out: Tensor | None,
+    ) -> Tensor:
+        """By the operator dropgemm::matmul, or matmul_out."""
+        refuse_forward_ad(a, b, bias, addend)
+        scale_value, scale_tensor = _factor("scale", scale)
+        out_scale_value, out_scale_tensor = _factor("out_scale", out_scale)
+        args = Arguments(
+            a, b, mask_arguments(a_mask), mask_arguments(b_mask), mask_arguments(out_mask),
+            bool(trans_a), bool(trans_b), bias, addend, activation, scale_value, scale_tensor,
+            out_scale_value, out_scale_tensor,
+        )  # fmt: skip
+        if out is None:
+            return args()
+        differentiable = any(t is not None and t.requires_grad for t in (a, b, bias, addend, out))
+        if torch.is_grad_enabled() and differentiable:
+            raise RuntimeError("out: expected operands without gradient, got one that requires it")
+        torch.ops.dropgemm.matmul_out(*args.flat(), out)
+        return out
+
+
+TORCH = Torch()
 
 
 def _factor(name: str, value: float | Tensor) -> tuple[float, Tensor | None]:
@@ -90,13 +174,6 @@ def _factor(name: str, value: float | Tensor) -> tuple[float, Tensor | None]:
     return 1.0, value
 
 
-def expand_mask(mask: TileMask) -> Tensor:
-    """The mask as a bool tensor [rows, cols]."""
-    bits, layout, _ = mask_arguments(mask)
-    dense: Tensor = torch.ops.dropgemm.expand_mask(bits, layout)
-    return dense
-
-
 def bernoulli_mask(
     rows: int,
     cols: int,
@@ -108,34 +185,15 @@ def bernoulli_mask(
     tile: tuple[int, int],
 ) -> TileMask:
     """dropgemm.bernoulli_mask with bits in a tensor; a seed that is a tensor is traced."""
-    shape = (rows, cols)
-    if isinstance(seed, int) and isinstance(step, int) and not needs_operator():
-        bits = torch.empty(bits_shape(shape, tile), dtype=torch.uint32)
-        _core.bernoulli_mask(bits.data_ptr(), *shape, *tile, p, seed, site, step, call)
-        return TileMask.trusted(bits, "torch", shape, tile, 1.0 - p)
-    words = torch.ops.dropgemm.bernoulli_mask(
-        _int64(seed), _int64(step), *shape, *tile, p, site, call
-    )
-    return TileMask.trusted(words.view(torch.uint32), "torch", shape, tile, 1.0 - p)
+    bits = TORCH.bernoulli_bits((rows, cols), tile, p, seed, site, step, call)
+    return TileMask.trusted(bits, TORCH, (rows, cols), tile, 1.0 - p)
 
 
 def gyro_mask(
     schedule: GyroSchedule, step: int | Tensor, batch: int, rows_per_sample: int
 ) -> TileMask:
     """GyroSchedule.mask with bits in a tensor, for `rows_per_sample` rows of each sample."""
-    group_rows = schedule.mask_group_rows(step if isinstance(step, int) else None, batch)
-    shape = (batch * rows_per_sample, schedule.features)
-    tile = (group_rows * rows_per_sample, schedule.tile_cols)
-    if isinstance(step, int) and not needs_operator():
-        bits = torch.empty(bits_shape(shape, tile), dtype=torch.uint32)
-        arguments = schedule.arguments(step, rows_per_sample)
-        _core.gyro_mask(bits.data_ptr(), *shape, *tile, *arguments)
-        return TileMask.trusted(bits, "torch", shape, tile, schedule.keep_rate)
-    p, exact, seed, site, at, *rest = schedule.arguments(step, rows_per_sample)
-    words = torch.ops.dropgemm.gyro_mask(
-        _int64(at), *shape, *tile, p, exact, ops.signed_seed(seed), site, *rest
-    )
-    return TileMask.trusted(words.view(torch.uint32), "torch", shape, tile, schedule.keep_rate)
+    return schedule.mask_in(TORCH, step, batch, rows_per_sample)
 
 
 def _int64(value: int | Tensor) -> Tensor:

@@ -1,0 +1,216 @@
+"""What the functional API needs of an array framework, and NumPy's answers.
+
+A framework whose arrays NumPy can look at without a copy says how (check, view, empty, wrap) and
+has the rest from here; PyTorch, whose operators can be traced and differentiated, answers itself.
+Which framework an array belongs to is for arrays.py to find.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dropgemm import _core
+
+if TYPE_CHECKING:
+    from dropgemm.tile_mask import TileMask
+
+Array = Any  # an array of any framework
+NDArray = npt.NDArray[Any]
+Pair = tuple[int, int]
+
+
+def ceil_div(x: int, y: int) -> int:
+    """x / y, rounded up."""
+    return -(-x // y)
+
+
+def bits_shape(shape: Pair, tile: Pair) -> Pair:
+    """The shape of the bits of a mask: [tile rows, words of a tile row]."""
+    return ceil_div(shape[0], tile[0]), ceil_div(ceil_div(shape[1], tile[1]), 32)
+
+
+def to_number(name: str, value: object) -> float:
+    """A factor that is not an array."""
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{name}: expected a number that float64 holds") from None
+    raise TypeError(
+        f"{name}: expected a number or a float32 array of no dimension in the operands' "
+        f"framework, got {type(value).__qualname__}"
+    )
+
+
+class Framework:
+    """The arrays of one framework on the CPU. There is one object of each, compared by `is`.
+
+    Methods take arrays that check() has let pass and numbers that are in range; what they return
+    is new, and in the framework.
+    """
+
+    name: str
+    noun: str  # as in "expected a NumPy array like a"
+    kind: type[Any]
+
+    def check(self, name: str, array: Array) -> None:
+        """TypeError (operand, expected, got) for an array that cannot be used where it lies."""
+
+    def check_alike(self, name: str, array: Array, leader: str, first: Array) -> None:
+        """TypeError unless `array` is on the device of `first`, which is operand `leader`."""
+
+    def view(self, name: str, array: Array) -> NDArray:
+        """The values of an array, in its memory; TypeError where it has none."""
+        raise NotImplementedError
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> NDArray:
+        """Memory for a result."""
+        return np.empty(shape, dtype)
+
+    def wrap(self, result: NDArray) -> Array:
+        """An array in the memory of `result`, which nobody writes to any more."""
+        raise NotImplementedError
+
+    # --- Masks: bits are uint32 of bits_shape(shape, tile) ---------------------------------------
+
+    def check_bits(self, bits: Array) -> Array:
+        """A user's bits as uint32 in their own memory; TypeError and ValueError where they cannot
+        be that, or have gaps."""
+        if bits.dtype != np.uint32:
+            raise TypeError(f"bits: expected uint32, got {bits.dtype}")
+        if not self.view("bits", bits).flags.c_contiguous:
+            raise ValueError("bits: expected a contiguous array, got a strided one")
+        return bits
+
+    def core_bits(self, bits: Array) -> NDArray | int:
+        """Bits as dropgemm._core takes them: an array, or an address that `bits` keeps alive."""
+        return self.view("bits", bits)
+
+    def to_dense(self, mask: TileMask) -> Array:
+        """A mask as a bool matrix."""
+        dense = self.empty(mask.shape, np.bool_)
+        _core.mask_to_dense(mask.arguments(), dense)
+        return self.wrap(dense)
+
+    def to_step(self, step: Array) -> Array:
+        """A step of no dimension as int64; TypeError where it is not an integer."""
+        if step.dtype.kind not in "iu":
+            raise TypeError(f"step: expected an integer array, got {step.dtype}")
+        return self.view("step", step).astype(np.int64, copy=False)
+
+    def bernoulli_bits(
+        self, shape: Pair, tile: Pair, p: float, seed: int, site: int, step: Any, call: int
+    ) -> Array:
+        """The bits of bernoulli_mask; step is an int or what to_step() made."""
+        bits = self.empty(bits_shape(shape, tile), np.uint32)
+        _core.bernoulli_mask(bits, *shape, *tile, p, seed, site, step, call)
+        return self.wrap(bits)
+
+    def gyro_bits(self, shape: Pair, tile: Pair, arguments: tuple[Any, ...]) -> Array:
+        """The bits of a GyroSchedule's mask, from its arguments()."""
+        bits = self.empty(bits_shape(shape, tile), np.uint32)
+        _core.gyro_mask(bits, *shape, *tile, *arguments)
+        return self.wrap(bits)
+
+    # --- Products --------------------------------------------------------------------------------
+
+    def matmul(
+        self,
+        a: Array,
+        b: Array,
+        a_mask: TileMask | None,
+        b_mask: TileMask | None,
+        out_mask: TileMask | None,
+        trans_a: bool,
+        trans_b: bool,
+        bias: Array | None,
+        addend: Array | None,
+        activation: int,
+        scale: Any,
+        out_scale: Any,
+        out: Array | None,
+    ) -> Array:
+        """dropgemm.matmul; activation is the core's number."""
+        operands = (("a", a), ("b", b), ("bias", bias), ("addend", addend), ("out", out))
+        for name, array in operands:
+            # Of this machine's byte order, which DLPack cannot say.
+            if array is not None and array.dtype not in (np.float32, np.float64):
+                raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
+        for name, array in operands[:2]:
+            if array.ndim != 2:
+                raise ValueError(f"{name}: expected a 2-D array, got {array.ndim}-D")
+        if out is None:
+            shape = a.shape[1 if trans_a else 0], b.shape[0 if trans_b else 1]
+            result = self.empty(shape, a.dtype)
+        else:
+            result = self.writable(out)
+        scale_value, scale_array = self._factor("scale", scale)
+        out_scale_value, out_scale_array = self._factor("out_scale", out_scale)
+        _core.matmul(
+            self.view("a", a),
+            self.view("b", b),
+            result,
+            a_mask.arguments() if a_mask is not None else None,
+            b_mask.arguments() if b_mask is not None else None,
+            out_mask.arguments() if out_mask is not None else None,
+            bool(trans_a),
+            bool(trans_b),
+            scale_value,
+            out_scale_value,
+            scale_array,
+            out_scale_array,
+            self.view("addend", addend) if addend is not None else None,
+            self.view("bias", bias) if bias is not None else None,
+            activation,
+        )
+        return self.wrap(result) if out is None else out
+
+    def writable(self, out: Array) -> NDArray:
+        """The memory of a user's output; an error where it must not be written to."""
+        raise NotImplementedError
+
+    def _factor(self, name: str, value: object) -> tuple[float, NDArray | None]:
+        """A factor as (number, None) or (1, array of no dimension)."""
+        if not isinstance(value, self.kind):
+            return to_number(name, value), None
+        self.check(name, value)
+        if value.ndim != 0 or value.dtype != np.float32:
+            raise TypeError(
+                f"{name}: expected a number or a float32 array of no dimension, "
+                f"got {value.dtype} of shape {tuple(value.shape)}"
+            )
+        return 1.0, self.view(name, value)
+
+
+class NumPy(Framework):
+    """NumPy arrays: their own views."""
+
+    name = "numpy"
+    noun = "a NumPy array"
+    kind = np.ndarray
+
+    def check(self, name: str, array: Array) -> None:
+        """Refuses masked arrays, whose mask would be ignored."""
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"{name}: expected a plain NumPy array, got a masked array")
+
+    def view(self, name: str, array: Array) -> NDArray:
+        """The array."""
+        view: NDArray = array
+        return view
+
+    def wrap(self, result: NDArray) -> Array:
+        """The result."""
+        return result
+
+    def writable(self, out: Array) -> NDArray:
+        """ValueError for a read-only array."""
+        if not out.flags.writeable:
+            raise ValueError("out: expected a writable array, got a read-only one")
+        return self.view("out", out)
+
+
+NUMPY = NumPy()
