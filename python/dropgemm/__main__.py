@@ -14,8 +14,8 @@ from dropgemm.options import OptionError
 class Command(NamedTuple):
     """A subcommand: its module has `add_arguments(parser)` and `run(args) -> exit status`.
 
-    The module is imported only where the command is the one asked for, so that no command needs
-    the packages of another; what it imports on top of NumPy belongs into its `run`.
+    It is imported only where the command is the one asked for, so that no command needs the
+    packages of another.
     """
 
     module: str
@@ -27,6 +27,7 @@ COMMANDS = {
         "dropgemm.demo",
         "train on Fashion-MNIST with conventional, block-wise gyro and gyro dropout",
     ),
+    "show": Command("dropgemm.plots.show", "draw masks, schedules and what they leave of products"),
     "info": Command("dropgemm.info", "print versions, backends, CPU features, OpenMP runtimes"),
 }
 
@@ -46,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         parser.parse_args(arguments)  # prints help or an error, and exits
         return 2
-    command: Any = importlib.import_module(COMMANDS[name].module)
     try:
+        command: Any = importlib.import_module(COMMANDS[name].module)
         command.add_arguments(parsers[name])
         return int(command.run(parser.parse_args(arguments)))
     except OptionError as error:

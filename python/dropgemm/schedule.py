@@ -131,6 +131,10 @@ class GyroSchedule:
         framework, at = to_step(step, None)
         return framework.wrap(np.array(self._core.ids(max(int(at), 0), batch), np.int64))
 
+    def used(self, batch: int) -> int:
+        """How many of the subnets a run of total_steps steps at this batch comes to train."""
+        return int(self._core.used(to_integer("batch", batch, 0, BATCH_END)))
+
     def mask_group_rows(self, step: int | None, batch: int) -> int:
         """The samples under one tile row of a mask; `step` None where its value is unknown."""
         if self.tile_rows is not None:
@@ -160,7 +164,7 @@ class GyroSchedule:
         if self._warned or batch == 0:
             return
         self._warned = True
-        used = self._core.used(batch)
+        used = self.used(batch)
         if used < self.subnet_count:
             warnings.warn(
                 f"a run of {self.total_steps} steps at batch {batch} uses {used} of "

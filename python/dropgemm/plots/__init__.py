@@ -1,0 +1,1 @@
+"""Pictures of masks, schedules, patterns and products, for the command line."""

@@ -1,0 +1,186 @@
+"""`dropgemm show products`: what a method leaves of the three products of a layer."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from dropgemm.options import add_choice, add_integer, add_rate
+from dropgemm.plots.methods import METHODS, Draw, draw_mask
+from dropgemm.plots.page import (
+    BODY,
+    DROPPED,
+    HEADING,
+    INK,
+    KEPT,
+    MARGIN,
+    QUIET,
+    SHARE_COLOURS,
+    TITLE,
+    Page,
+    as_image,
+    draw_array,
+    percent,
+)
+from dropgemm.plots.work import LayerMasks, Product, products
+from dropgemm.tile_mask import TileMask
+
+WIDTH, SEAM, GAP = 1640, 14, 90  # pixels: of all, between operands, between products
+HEADINGS = 84  # pixels above the operands
+NOTHING = 1e-9  # below every share of a sum that is not empty
+
+
+class Picture(NamedTuple):
+    """What is drawn: the masks of a layer, their method in words, and the products."""
+
+    masks: LayerMasks
+    name: str
+    products: list[Product]
+
+
+class Operand(NamedTuple):
+    """A matrix of a product as it is multiplied: its name, kept elements and tile."""
+
+    name: str
+    kept: npt.NDArray[Any]
+    tile: tuple[int, int]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the picture."""
+    add_choice(parser, "--method", METHODS, "block", "how the layer drops")
+    add_choice(
+        parser, "--sides", ("both", "input", "output"), "both", "where the layer has a dropout"
+    )
+    add_integer(parser, "--batch", 512, "samples", high=2049)
+    add_integer(parser, "--in-features", 384, "inputs of the layer", high=2049)
+    add_integer(parser, "--out-features", 512, "outputs of the layer", high=2049)
+    add_rate(parser, "--p", 0.5, "dropout rate")
+    add_integer(parser, "--step", 0, "training step", low=0, high=1 << 32)
+    add_integer(parser, "--coscheduled", 8, "subnets trained at the same time, for gyro and block")
+    add_integer(parser, "--seed", 0, "of the masks", low=0, high=1 << 63)
+
+
+def picture(args: argparse.Namespace) -> Picture:
+    """The masks of the layer that the options describe, and what they leave."""
+    draw = Draw(args.p, args.seed, args.step, args.coscheduled)
+    sizes = args.batch, args.in_features, args.out_features
+    if args.method == "tile":
+        weights = draw_mask("tile", draw, 0, args.out_features, args.in_features)
+        masks = LayerMasks(*sizes, weights=weights.mask)
+        return Picture(masks, weights.name, products(masks))
+    inputs = draw_mask(args.method, draw, 0, args.batch, args.in_features)
+    outputs = draw_mask(args.method, draw, 1, args.batch, args.out_features)
+    masks = LayerMasks(
+        *sizes,
+        inputs=inputs.mask if args.sides in ("both", "input") else None,
+        outputs=outputs.mask if args.sides in ("both", "output") else None,
+    )
+    return Picture(masks, inputs.name, products(masks))
+
+
+def operands(masks: LayerMasks) -> list[tuple[Operand, Operand, Operand]]:
+    """The factors of each product, turned as they are multiplied, and the mask of its result."""
+    b, i, o = masks.batch, masks.in_features, masks.out_features
+
+    def operand(name: str, mask: TileMask | None, shape: tuple[int, int]) -> Operand:
+        if mask is None:
+            return Operand(name, np.ones(shape, np.bool_), shape)
+        return Operand(name, as_image(mask), mask.tile)
+
+    def turned(name: str, operand: Operand) -> Operand:
+        return Operand(name, operand.kept.T, operand.tile[::-1])
+
+    x = operand("X", masks.inputs, (b, i))
+    w = operand("W", masks.weights, (o, i))
+    dz = operand("dZ", masks.outputs, (b, o))
+    return [
+        (x, turned("Wᵀ", w), dz._replace(name="Y")),
+        (dz, w, x._replace(name="dX")),
+        (turned("dZᵀ", dz), x, w._replace(name="dW")),
+    ]
+
+
+def draw(args: argparse.Namespace) -> Page:
+    """Each product as its two factors and, where they meet, its result."""
+    found = picture(args)
+    page = Page(2 * MARGIN + WIDTH)
+    y = page.text(MARGIN, MARGIN, "What is left of a layer's three products", TITLE, weight="bold")
+    y = page.text(MARGIN, y, introduction(args, found), BODY, QUIET, width=WIDTH)
+    y = _draw_legend(page, MARGIN, y + 12) + 26
+    drawn = operands(found.masks)
+    across = sum(a.kept.shape[1] + b.kept.shape[1] for a, b, _ in drawn)
+    scale = (WIDTH - 3 * SEAM - 2 * GAP) / across
+    high = max(a.kept.shape[0] + b.kept.shape[0] for a, b, _ in drawn)
+    bottom = y + HEADINGS + high * scale + SEAM
+    x = float(MARGIN)
+    for (a, b, result), product in zip(drawn, found.products, strict=True):
+        width = (a.kept.shape[1] + b.kept.shape[1]) * scale + SEAM
+        page.text(x, y, product.name, HEADING, weight="bold")
+        page.text(x, y + 40, product.formula, HEADING, QUIET)
+        _draw_product(page, product, a, b, result, x, bottom, scale)
+        left = percent(product.work)
+        after = page.text_width(left, HEADING, "bold") + 14
+        page.text(x, bottom + 60, left, HEADING, weight="bold")
+        page.text(x + after, bottom + 63, caption(product), BODY, width=width + 24 - after)
+        x += width + GAP
+    return page
+
+
+def introduction(args: argparse.Namespace, found: Picture) -> str:
+    """Which layer it is, and how to read the picture."""
+    where = {
+        "both": "of its inputs and of its outputs",
+        "input": "of its inputs",
+        "output": "of its outputs",
+    }[args.sides]
+    if args.method == "tile":
+        where = "of its weights"
+    return (
+        f"A layer Y = X Wᵀ with dropout {where} ({found.name}, p = {args.p:g}, step {args.step}): "
+        "the factors of each product on the left and on top, the result where they meet."
+    )
+
+
+def caption(product: Product) -> str:
+    """What the share of work beside it means."""
+    if product.skips:
+        return "of the multiply-adds are left"
+    return "of the multiply-adds: single elements cannot be skipped"
+
+
+def _draw_legend(page: Page, x: float, y: float) -> float:
+    page.legend(x, y, {"kept": KEPT, "dropped": DROPPED})
+    x += 330
+    ramp = page.panel(x, y + 8, 150, 18)
+    ramp.imshow(np.linspace(0, 1, 150)[None], cmap=SHARE_COLOURS, vmin=0, vmax=1, aspect="auto")
+    return page.text(x + 166, y, "results: the share of each sum that is kept, from little to all")
+
+
+def _draw_product(
+    page: Page,
+    product: Product,
+    a: Operand,
+    b: Operand,
+    result: Operand,
+    x: float,
+    bottom: float,
+    scale: float,
+) -> None:
+    """A at the lower left, B at the upper right, the result in the corner between them."""
+    rows, depth = a.kept.shape
+    right, low = x + depth * scale + SEAM, bottom - rows * scale
+    tile = min(a.tile[0], result.tile[0]), min(b.tile[1], result.tile[1])
+    draw_array(page, a.kept, x, low, scale, tile=a.tile)
+    draw_array(page, b.kept, right, low - SEAM - depth * scale, scale, tile=b.tile)
+    draw_array(page, product.depth_left, right, low, scale, SHARE_COLOURS, NOTHING, tile)
+    middle = right + b.kept.shape[1] * scale / 2
+    for name, at, y in (
+        (a.name, x + depth * scale / 2, bottom + 4),
+        (result.name, middle, bottom + 4),
+        (b.name, middle, low - SEAM - depth * scale - 36),
+    ):
+        page.text(at, y, name, BODY, INK, ha="center")

@@ -1,0 +1,336 @@
+"""`dropgemm show`: what is drawn, the files that are written, and what is refused."""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+import dropgemm as dg
+from dropgemm.__main__ import main
+from dropgemm.plots import schedule
+from dropgemm.plots.methods import METHODS, Draw, draw_mask
+from dropgemm.plots.page import percent
+from dropgemm.plots.show import PICTURES
+from dropgemm.plots.work import LayerMasks
+from dropgemm.plots.work import products as layer_products
+
+SMALL = {
+    "masks": "--batch 64 --features 64",
+    "schedule": "--steps 6 --subnets 4 --coscheduled 2 --batch 8 --tile-rows 0 8",
+    "products": "--batch 128 --in-features 64 --out-features 96",
+}
+
+
+@pytest.fixture
+def saved(monkeypatch):
+    """The figures that are saved, in the place of their files."""
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: figures.append(self))
+    return figures
+
+
+def show(options, folder="."):
+    return main(["show", *options.split(), "--out", f"{folder}/picture.png"])
+
+
+def images(figure):
+    return [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
+
+
+def words(figure):
+    return " ".join(text.get_text() for text in figure.texts).replace("\xa0", " ")
+
+
+# --- Files -------------------------------------------------------------------------------------
+
+FIRST_BYTES = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".pdf": b"%PDF-"}
+LAST_BYTES = {".png": b"IEND\xaeB`\x82", ".svg": b"</svg>\n", ".pdf": b"%%EOF\n"}
+
+
+def test_every_picture_is_tested():
+    assert SMALL.keys() == PICTURES.keys()
+
+
+@pytest.mark.parametrize("suffix", FIRST_BYTES)
+@pytest.mark.parametrize("picture", SMALL)
+def test_the_suffix_says_the_format_and_the_same_options_give_the_same_bytes(
+    picture, suffix, tmp_path, capsys
+):
+    paths = [tmp_path / f"{name}{suffix}" for name in ("first", "second")]
+    for path in paths:
+        assert main(["show", picture, *SMALL[picture].split(), "--out", str(path)]) == 0
+        assert capsys.readouterr().out == f"{path}\n"
+    first, second = (path.read_bytes() for path in paths)
+    assert first.startswith(FIRST_BYTES[suffix])
+    assert first.endswith(LAST_BYTES[suffix])
+    assert len(first) > 5000
+    assert first == second
+
+
+@pytest.mark.parametrize("picture", SMALL)
+def test_nothing_is_written_over_anything_else(picture, tmp_path, saved):
+    assert show(f"{picture} {SMALL[picture]}", tmp_path) == 0
+    (figure,) = saved
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
+    assert len(boxes) > 5
+    page = figure.bbox
+    for i, (text, box) in enumerate(boxes):
+        assert box.x0 >= page.x0, text
+        assert box.x1 <= page.x1, text
+        assert box.y0 >= page.y0, text
+        assert box.y1 <= page.y1, text
+        for other, second in boxes[:i]:
+            overlap_x = min(box.x1, second.x1) - max(box.x0, second.x0)
+            overlap_y = min(box.y1, second.y1) - max(box.y0, second.y0)
+            assert overlap_x <= 0 or overlap_y <= 0, (text, other)
+
+
+def test_the_users_matplotlib_is_left_alone(tmp_path, monkeypatch):
+    import matplotlib
+
+    first, second = tmp_path / "first.svg", tmp_path / "second.svg"
+    assert main(["show", "products", "--out", str(first)]) == 0
+    monkeypatch.setitem(matplotlib.rcParams, "font.size", 30.0)
+    monkeypatch.setitem(matplotlib.rcParams, "axes.facecolor", "red")
+    assert main(["show", "products", "--out", str(second)]) == 0
+    assert first.read_bytes() == second.read_bytes()
+    assert matplotlib.rcParams["font.size"] == 30.0
+
+
+# --- Masks -------------------------------------------------------------------------------------
+
+
+def test_the_masks_drawn_are_those_of_the_functional_api(tmp_path, saved):
+    assert show("masks --methods block bernoulli gyro --p 0.25 --step 70 --seed 3", tmp_path) == 0
+    block, bernoulli, gyro = images(saved[0])
+    common = {"seed": 3, "site": 0}
+    schedule = {"total_steps": 10_000, **common}
+    expected = dg.GyroSchedule(256, 0.25, tile_rows=128, tile_cols=32, **schedule)
+    np.testing.assert_array_equal(block, expected.mask(70, 256).to_dense())
+    expected = dg.bernoulli_mask(256, 256, 0.25, step=70, **common)
+    np.testing.assert_array_equal(bernoulli, expected.to_dense())
+    np.testing.assert_array_equal(
+        gyro, dg.GyroSchedule(256, 0.25, **schedule).mask(70, 256).to_dense()
+    )
+
+
+def test_captions_say_what_is_drawn(tmp_path, saved):
+    assert show("masks --methods block gyro --batch 200 --p 0.25", tmp_path) == 0
+    said = words(saved[0])
+    assert "p = 0.25" in said
+    assert "2 groups of samples" in said  # of 128 and of 72
+    assert "the same ones for 25 samples. 8 groups" in said
+    assert re.findall(r"[\d.]+ %", said) == ["75 %"] * 3 + ["100 %"] * 3
+
+
+# --- Work --------------------------------------------------------------------------------------
+
+
+def brute_force(inputs, outputs, weights):
+    """The share of multiply-adds x[m, k] w[n, k] of which nothing is dropped."""
+    triples = inputs[:, None, :] & weights[None, :, :] & outputs[:, :, None]
+    return triples.mean()
+
+
+def test_work_is_counted_by_multiply_adds():
+    rng = np.random.default_rng(0)
+    b, i, o = 64, 96, 160
+    tiles = {"inputs": (b, i), "outputs": (b, o), "weights": (o, i)}
+    kept = {
+        name: np.kron(rng.integers(0, 2, (rows // 32, cols // 32)), np.ones((32, 32))).astype(bool)
+        for name, (rows, cols) in tiles.items()
+    }
+    given = {name: dg.TileMask.from_dense(keep, tile=(32, 32)) for name, keep in kept.items()}
+    expected = brute_force(**kept)
+    assert 0 < expected < 0.5
+    found = layer_products(LayerMasks(b, i, o, **given))
+    assert [product.name for product in found] == ["forward", "input gradient", "weight gradient"]
+    for product in found:
+        assert product.skips
+        assert product.work == pytest.approx(expected, rel=1e-12)
+    assert [product.depth_left.shape for product in found] == [(b, o), (b, i), (o, i)]
+    forward = (kept["inputs"] @ kept["weights"].T.astype(float)) * kept["outputs"] / i
+    np.testing.assert_allclose(found[0].depth_left, forward, rtol=1e-12)
+
+
+def test_single_elements_skip_nothing():
+    mask = dg.bernoulli_mask(64, 96, 0.5, seed=0, site=0)
+    for product in layer_products(LayerMasks(64, 96, 32, inputs=mask)):
+        assert not product.skips
+        assert product.work == 1.0
+    dense = layer_products(LayerMasks(64, 96, 32))
+    assert [product.work for product in dense] == [1.0] * 3
+
+
+def test_shares_are_said_shortly():
+    assert [percent(share) for share in (1.0, 0.5, 0.125, 0.3333, 0.0)] == [
+        "100\xa0%", "50\xa0%", "12.5\xa0%", "33.3\xa0%", "0\xa0%",
+    ]  # fmt: skip
+
+
+# --- Products ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_products_show_the_masks_and_what_they_leave(method, tmp_path, saved):
+    sizes = 128, 64, 96
+    options = "--batch 128 --in-features 64 --out-features 96 --seed 4"
+    assert show(f"products --method {method} {options}", tmp_path) == 0
+    draw = Draw(0.5, 4, 0, 8)
+    if method == "tile":
+        given = LayerMasks(*sizes, weights=draw_mask(method, draw, 0, 96, 64).mask)
+    else:
+        given = LayerMasks(
+            *sizes,
+            inputs=draw_mask(method, draw, 0, 128, 64).mask,
+            outputs=draw_mask(method, draw, 1, 128, 96).mask,
+        )
+    x, dz, w = (
+        np.ones(shape, bool) if mask is None else mask.to_dense()
+        for mask, shape in (
+            (given.inputs, (128, 64)), (given.outputs, (128, 96)), (given.weights, (96, 64)),
+        )
+    )  # fmt: skip
+    forward, inputs, weights = layer_products(given)
+    _, *drawn = images(saved[0])  # the first is the legend's
+    expected = [
+        x, w.T, forward.depth_left, dz, w, inputs.depth_left, dz.T, x, weights.depth_left,
+    ]  # fmt: skip
+    for one, other in zip(drawn, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    shares = [percent(product.work) for product in (forward, inputs, weights)]
+    assert re.findall(r"[\d.]+\xa0%", " ".join(t.get_text() for t in saved[0].texts)) == shares
+
+
+def test_one_side_leaves_half(tmp_path, saved):
+    for side in ("input", "output"):
+        assert show(f"products --sides {side}", tmp_path) == 0
+        assert re.findall(r"\d+ %", words(saved[-1])) == ["50 %"] * 3
+        assert f"dropout of its {side}s" in words(saved[-1])
+    assert show("products", tmp_path) == 0
+    assert re.findall(r"\d+ %", words(saved[-1])) == ["25 %"] * 3
+
+
+# --- Schedules ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["consecutive", "random"])
+@pytest.mark.parametrize(
+    ("steps", "subnets", "coscheduled", "batch", "tile_rows"),
+    [(24, 16, 4, 256, None), (24, 16, 4, 256, 128), (10, 30, 4, 100, 30), (9, 5, 2, 7, None)],
+)
+def test_a_timeline_holds_every_step(steps, subnets, coscheduled, batch, tile_rows, order):
+    gyro = dg.GyroSchedule(
+        1, 0.5, total_steps=steps, seed=0, site=0, subnets=subnets, coscheduled=coscheduled,
+        tile_rows=tile_rows, order=order,
+    )  # fmt: skip
+    spans = schedule.timeline(gyro, batch, 0, steps)
+    step, seen = 0, set()
+    for span in spans:
+        assert span.first_step == step
+        for column in span.ids.T:
+            assert column.tolist() == gyro.subnets(step, batch).tolist()
+            assert len(column) == -(-batch // span.group_rows)
+            step += 1
+        seen |= set(span.ids.ravel().tolist())
+        if order == "consecutive":
+            assert (span.ids // coscheduled == span.number).all()
+    assert step == steps
+    assert len({span.number for span in spans}) == len(spans)
+    if order == "consecutive":
+        assert len(seen) == gyro.used(batch)
+    middle = schedule.timeline(gyro, batch, 3, 5)
+    assert sum(span.ids.shape[1] for span in middle) == 2
+    assert middle[0].ids[:, 0].tolist() == gyro.subnets(3, batch).tolist()
+
+
+def test_subnets_of_a_set_differ_in_colour_and_so_do_neighbouring_sets():
+    gyro = dg.GyroSchedule(1, 0.5, total_steps=64, seed=0, site=0, subnets=32, coscheduled=8)
+    colours = schedule.subnet_colours(gyro, np.arange(32))
+    assert colours.shape == (32, 3)
+    assert len({tuple(colour) for colour in colours.round(6)}) == 32
+    lightness = (colours @ (0.299, 0.587, 0.114)).reshape(4, 8)
+    assert (np.diff(lightness, axis=1) < -0.02).all()  # told apart without hue
+
+
+def test_a_schedules_words(tmp_path, saved):
+    assert show("schedule", tmp_path) == 0
+    said = words(saved[-1])
+    assert "16 subnets before training and trains 4 at a time: such a set serves 6 steps" in said
+    assert "Gyro, 4 groups of 64 samples" in said
+    assert "room for all 4 subnets of a set" in said
+    assert "Block-wise gyro, 2 groups of 128 samples" in said
+    assert "room for 2 of the 4 subnets of a set: they take turns over 2 successive" in said
+    assert said.count("The run trains 16 of its 16 subnets.") == 2
+    assert said.count("set 3: subnets 12 to 15") == 2
+    assert show("schedule --steps 10 --subnets 30 --tile-rows 0 --batch 100", tmp_path) == 0
+    assert "The run trains 28 of its 30 subnets: too few steps for all" in words(saved[-1])
+    assert show("schedule --order random --start 4 --shown 8", tmp_path) == 0
+    said = words(saved[-1])
+    assert "in random order, each step draws 4 of them anew" in said
+    assert "set 0" not in said
+    assert saved[-1].axes[0].get_xlim() == (4, 12)
+
+
+# --- Options -----------------------------------------------------------------------------------
+
+BAD_OPTIONS = {
+    "masks --step -1": r"--step: expected an integer in \[0, 2\^32\), got -1",
+    "masks --batch 0": r"--batch: expected an integer in \[1, 2049\), got 0",
+    "masks --features 1e3": "--features: expected an integer in .*, got 1e3",
+    "masks --p 1": r"--p: expected a rate in \[0, 1\), got 1",
+    "masks --p nan": "--p: expected a rate in .*, got nan",
+    "masks --methods gyro waltz": "--methods: expected one of bernoulli, gyro, block.*, got waltz",
+    "masks --seed -1": r"--seed: expected an integer in \[0, 2\^63\), got -1",
+    "masks --coscheduled none": "--coscheduled: expected an integer in .*, got none",
+    "masks --out picture.gif": "--out: expected a name that ends in one of .png, .svg, .pdf, got",
+    "masks --out nowhere/picture.png": "--out: expected a file in an existing folder, got nowhere",
+    "schedule --steps 8 --start 8": r"--start: expected a step below --steps \(8\), got 8",
+    "schedule --tile-rows 4 -1": "--tile-rows: expected an integer in .*, got -1",
+    "schedule --order backwards": "--order: expected one of consecutive, random, got backwards",
+    "products --sides top": "--sides: expected one of both, input, output, got top",
+    "products --method waltz": "--method: expected one of .*, got waltz",
+}
+
+
+@pytest.mark.parametrize("options", BAD_OPTIONS)
+def test_bad_options_are_refused(options, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["show", *options.split()]) == 2
+    printed = capsys.readouterr()
+    assert re.fullmatch(f"dropgemm show: {BAD_OPTIONS[options]}.*\n", printed.err)
+    assert not printed.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_written_is_said_first(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert show("masks", tmp_path) == 2
+    assert "--out: expected a file that can be written, got" in capsys.readouterr().err
+
+
+def test_without_matplotlib_it_says_what_to_install(monkeypatch, capsys):
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in [name for name in sys.modules if name.startswith("dropgemm.plots")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert main(["show", "masks"]) == 1
+    needs = r"dropgemm show needs matplotlib\S*: pip install 'dropgemm\[demo\]'\n"
+    assert re.fullmatch(needs, capsys.readouterr().err)
+    assert main(["info"]) == 0
+
+
+@pytest.mark.parametrize("options", ["", "show"])
+def test_help_lists_what_there_is(options, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*options.split(), "--help"])
+    assert stop.value.code == 0
+    said = capsys.readouterr().out
+    for name in PICTURES if options else ("demo", "show", "info"):
+        assert re.search(rf"^    {name} +\w", said, re.MULTILINE), said
