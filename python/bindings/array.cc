@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <string>
 
+#include <nanobind/stl/string.h>
+
 namespace dropgemm::python {
 
 namespace {
@@ -178,19 +180,19 @@ Vector to_vector(const char* name, nb::handle object, Access access) {
   return vector;
 }
 
-FloatScalar to_float_scalar(const char* name, nb::handle object) {
+FloatScalar to_float_scalar(const char* name, nb::handle object, Access access) {
   FloatScalar scalar;
   if (object.is_none()) return scalar;
   if (PyLong_Check(object.ptr())) {
-    scalar.data = static_cast<const float*>(to_address(object));
+    scalar.data = static_cast<float*>(to_address(object));
     return scalar;
   }
-  scalar.owner = to_array(name, object, Access::kRead);
+  scalar.owner = to_array(name, object, access);
   check_rank(name, scalar.owner, 0);
   if (scalar.owner.dtype() != nb::dtype<float>()) {
     raise_type(name, "float32", dtype_text(scalar.owner.dtype()));
   }
-  scalar.data = static_cast<const float*>(address(scalar.owner));
+  scalar.data = static_cast<float*>(address(scalar.owner));
   return scalar;
 }
 
@@ -213,6 +215,25 @@ Step to_step(const char* name, nb::handle object) {
   return step;
 }
 
+Thresholds to_thresholds(const char* name, nb::handle object) {
+  Thresholds result;
+  if (object.is_none()) return result;
+  if (is_tuple(name, object, 2)) {
+    result.data = static_cast<const std::uint64_t*>(address_at(object, 0));
+    result.size = int_at(object, 1);
+    return result;
+  }
+  result.owner = to_array(name, object, Access::kRead);
+  const Owner& array = result.owner;
+  check_rank(name, array, 1);
+  if (array.dtype() != nb::dtype<std::uint64_t>() && array.dtype() != nb::dtype<std::int64_t>()) {
+    raise_type(name, "uint64", dtype_text(array.dtype()));
+  }
+  result.size = contiguous_size(name, array);
+  result.data = static_cast<const std::uint64_t*>(address(array));
+  return result;
+}
+
 MaskWords to_mask_words(const char* name, nb::handle object, Access access, std::int64_t words) {
   MaskWords result;
   if (PyLong_Check(object.ptr())) {
@@ -230,6 +251,20 @@ MaskWords to_mask_words(const char* name, nb::handle object, Access access, std:
   }
   result.data = static_cast<std::uint32_t*>(address(array));
   return result;
+}
+
+MaskTarget to_mask_target(nb::handle bits, std::int64_t rows, std::int64_t cols,
+                          std::int64_t tile_rows, std::int64_t tile_cols) {
+  if (rows < 0 || cols < 0 || tile_rows < 1 || tile_cols < 1) {
+    raise_value("mask", "sizes of at least 0 and tiles of at least 1",
+                std::to_string(rows) + "x" + std::to_string(cols) + " with tiles of " +
+                    std::to_string(tile_rows) + "x" + std::to_string(tile_cols));
+  }
+  MaskTarget target;
+  target.words =
+      to_mask_words("bits", bits, Access::kWrite, mask_words(rows, cols, tile_rows, tile_cols));
+  target.view = {target.words.data, rows, cols, tile_rows, tile_cols};
+  return target;
 }
 
 Bytes to_bytes(const char* name, nb::handle object, std::int64_t size) {

@@ -44,9 +44,9 @@ struct Vector {
 // float32 array [] | address; null for None.
 struct FloatScalar {
   Owner owner;
-  const float* data = nullptr;
+  float* data = nullptr;
 };
-[[nodiscard]] FloatScalar to_float_scalar(const char* name, nb::handle object);
+[[nodiscard]] FloatScalar to_float_scalar(const char* name, nb::handle object, Access access);
 
 // int | int64 array []; a tuple (address,) names an int64 in memory.
 struct Step {
@@ -54,6 +54,14 @@ struct Step {
   StepRef ref;
 };
 [[nodiscard]] Step to_step(const char* name, nb::handle object);
+
+// uint64 or int64 array [size], contiguous | (address, size); null for None.
+struct Thresholds {
+  Owner owner;
+  const std::uint64_t* data = nullptr;
+  std::int64_t size = 0;
+};
+[[nodiscard]] Thresholds to_thresholds(const char* name, nb::handle object);
 
 // (bits, rows, cols, tile rows, tile cols, keep hint, transposed), where bits is an address or a
 // contiguous array of uint32 or int32 with at least mask_words() elements. No value for None.
@@ -70,6 +78,14 @@ struct MaskWords {
 };
 [[nodiscard]] MaskWords to_mask_words(const char* name, nb::handle object, Access access,
                                       std::int64_t words);
+
+// A whole mask to be filled, of sizes that make sense.
+struct MaskTarget {
+  MaskWords words;
+  MutableTileMaskView view;
+};
+[[nodiscard]] MaskTarget to_mask_target(nb::handle bits, std::int64_t rows, std::int64_t cols,
+                                        std::int64_t tile_rows, std::int64_t tile_cols);
 
 // An address, or a contiguous, writable array of `size` elements of one byte.
 struct Bytes {

@@ -89,8 +89,8 @@ void def_product(nb::module_& module, const char* name, const char* doc, Finish 
         args.d_mask = call.d_mask ? &call.d_mask->view : nullptr;
         args.scale = scale;
         args.out_scale = out_scale;
-        call.scale = to_float_scalar("scale", scale_array);
-        call.out_scale = to_float_scalar("out_scale", out_scale_array);
+        call.scale = to_float_scalar("scale", scale_array, Access::kRead);
+        call.out_scale = to_float_scalar("out_scale", out_scale_array, Access::kRead);
         args.scale_device = call.scale.data;
         args.out_scale_device = call.out_scale.data;
         if (!addend.is_none()) {

@@ -9,30 +9,10 @@ namespace dropgemm::python {
 
 namespace {
 
-struct MaskTarget {
-  MaskWords words;
-  MutableTileMaskView view;
-};
-
-MaskTarget to_target(nb::handle bits, std::int64_t rows, std::int64_t cols, std::int64_t tile_rows,
-                     std::int64_t tile_cols) {
-  if (rows < 0 || cols < 0 || tile_rows < 1 || tile_cols < 1) {
-    raise_if_error(Status::invalid("mask", "sizes of at least 0 and tiles of at least 1",
-                                   std::to_string(rows) + "x" + std::to_string(cols) +
-                                       " with tiles of " + std::to_string(tile_rows) + "x" +
-                                       std::to_string(tile_cols)));
-  }
-  MaskTarget target;
-  target.words =
-      to_mask_words("bits", bits, Access::kWrite, mask_words(rows, cols, tile_rows, tile_cols));
-  target.view = {target.words.data, rows, cols, tile_rows, tile_cols};
-  return target;
-}
-
 void bernoulli(nb::handle bits, std::int64_t rows, std::int64_t cols, std::int64_t tile_rows,
                std::int64_t tile_cols, double p, std::uint64_t seed, std::int64_t site,
                nb::handle step, std::int64_t call) {
-  const MaskTarget target = to_target(bits, rows, cols, tile_rows, tile_cols);
+  const MaskTarget target = to_mask_target(bits, rows, cols, tile_rows, tile_cols);
   const Step at = to_step("step", step);
   const BernoulliMaskArgs args{target.view, p, seed, site, at.ref, call};
   Status status;
@@ -47,7 +27,7 @@ void gyro(nb::handle bits, std::int64_t rows, std::int64_t cols, std::int64_t ti
           std::int64_t tile_cols, double p, bool exact, std::uint64_t seed, std::int64_t site,
           nb::handle step, std::int64_t total_steps, std::int64_t subnets, std::int64_t coscheduled,
           std::int64_t group_rows, bool random_order, std::int64_t rows_per_sample) {
-  const MaskTarget target = to_target(bits, rows, cols, tile_rows, tile_cols);
+  const MaskTarget target = to_mask_target(bits, rows, cols, tile_rows, tile_cols);
   const Step at = to_step("step", step);
   GyroMaskArgs args;
   args.mask = target.view;

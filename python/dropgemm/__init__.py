@@ -10,13 +10,16 @@ from pathlib import Path as _Path
 from dropgemm.backends import backends, use_backend
 from dropgemm.masks import bernoulli_mask
 from dropgemm.matmul import matmul
+from dropgemm.pattern import RowPattern, TilePattern
 from dropgemm.schedule import GyroSchedule
 from dropgemm.tile_mask import TileMask
 
 __version__ = _version("dropgemm")
 __all__ = [
     "GyroSchedule",
+    "RowPattern",
     "TileMask",
+    "TilePattern",
     "__version__",
     "backends",
     "bernoulli_mask",

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from dropgemm import _core
 
 if TYPE_CHECKING:
+    from dropgemm.pattern import PatternLayout
     from dropgemm.tile_mask import TileMask
 
 Array = Any  # an array of any framework
@@ -114,6 +115,23 @@ class Framework:
         bits = self.empty(bits_shape(shape, tile), np.uint32)
         _core.gyro_mask(bits, *shape, *tile, *arguments)
         return self.wrap(bits)
+
+    def pattern_bits(
+        self,
+        layout: PatternLayout,
+        period: int,
+        offset: int,
+        thresholds: NDArray | None = None,
+        seed: int = 0,
+        site: int = 0,
+        step: Any = 0,
+        call: int = 0,
+    ) -> tuple[Array, Array]:
+        """The bits of a pattern that is given, or drawn where there are thresholds; its scale."""
+        bits = self.empty(bits_shape(layout.shape, layout.tile), np.uint32)
+        scale = self.empty((), np.float32)
+        _core.pattern_mask(bits, *layout, period, offset, thresholds, seed, site, step, call, scale)
+        return self.wrap(bits), self.wrap(scale)
 
     # --- Products --------------------------------------------------------------------------------
 

@@ -101,7 +101,7 @@ def draws(seed, domain, site, index, call, first, count):
     return [philox((t // 4, index, site, domain << 28 | call), key)[t % 4] for t in tiles]
 
 
-BITS, EXACT, SUBNET_IDS = 1, 2, 3
+BITS, EXACT, SUBNET_IDS, PATTERN, OFFSET = 1, 2, 3, 4, 5
 
 
 def bernoulli_tiles(p, seed, site, index, call, rows, cols):
@@ -128,6 +128,23 @@ def exact_tiles(p, seed, site, subnet, cols):
     keep = np.zeros(cols, bool)
     keep[[tile for _, tile in order[: keep_count(p, cols)]]] = True
     return keep
+
+
+# --- Patterns (include/dropgemm/pattern.h) ------------------------------------------------------
+
+
+def pattern_tiles(period, offset, rows, cols, skew=0):
+    """Kept tiles of a pattern; skew 0 is a row pattern's."""
+    r, c = np.indices((rows, cols))
+    return (c + skew * r - offset) % period == 0
+
+
+def drawn_pattern(thresholds, seed, site, step, call):
+    """(period, offset) of a draw."""
+    (draw,) = draws(seed, PATTERN, site, step, call, 0, 1)
+    period = 1 + sum(draw >= int(threshold) for threshold in thresholds)
+    (draw,) = draws(seed, OFFSET, site, step, call, 0, 1)
+    return period, draw * period >> 32
 
 
 # --- The schedule (DESIGN, "Gyro") --------------------------------------------------------------

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dropgemm import _core
 from dropgemm.framework import Framework, NDArray, Pair, bits_shape, to_number
 from dropgemm.tile_mask import TileMask
-from dropgemm.torch import ops
+from dropgemm.torch import operands, ops
 from dropgemm.torch.autograd import Arguments, MaskArguments
 from dropgemm.torch.tracing import needs_operator, refuse_forward_ad
 
 if TYPE_CHECKING:
+    from dropgemm.pattern import PatternLayout
     from dropgemm.schedule import GyroSchedule
 
 NO_MASK = MaskArguments(None, [], 1.0)
@@ -124,6 +126,35 @@ class Torch(Framework):
         )
         return words.view(torch.uint32)
 
+    def pattern_bits(
+        self,
+        layout: PatternLayout,
+        period: int,
+        offset: int,
+        thresholds: Any = None,
+        seed: int = 0,
+        site: int = 0,
+        step: int | Tensor = 0,
+        call: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """By the operator dropgemm::pattern_mask where the step is a tensor, or traced; thresholds
+        may be an int64 tensor."""
+        if isinstance(step, int) and not needs_operator():
+            bits = torch.empty(bits_shape(layout.shape, layout.tile), dtype=torch.uint32)
+            scale = torch.empty((), dtype=torch.float32)
+            if isinstance(thresholds, Tensor):
+                thresholds = operands.thresholds(thresholds)
+            _core.pattern_mask(
+                bits.data_ptr(), *layout, period, offset, thresholds, seed, site, step, call,
+                scale.data_ptr(),
+            )  # fmt: skip
+            return bits, scale
+        words, scale = torch.ops.dropgemm.pattern_mask(
+            _int64(step), _threshold_tensor(thresholds), *layout, period, offset,
+            ops.signed_seed(seed), site, call,
+        )  # fmt: skip
+        return words.view(torch.uint32), scale
+
     def matmul(
         self,
         a: Tensor,
@@ -194,6 +225,19 @@ def gyro_mask(
 ) -> TileMask:
     """GyroSchedule.mask with bits in a tensor, for `rows_per_sample` rows of each sample."""
     return schedule.mask_in(TORCH, step, batch, rows_per_sample)
+
+
+def _threshold_tensor(thresholds: Any) -> Tensor | None:
+    if thresholds is None or isinstance(thresholds, Tensor):
+        return thresholds
+    if not torch.compiler.is_compiling():  # which cannot ask an array for its dtype
+        if not isinstance(thresholds, np.ndarray):
+            kind = type(thresholds).__qualname__
+            raise TypeError(f"thresholds: expected a NumPy array of uint64, got {kind}")
+        if thresholds.dtype not in (np.uint64, np.int64):
+            raise TypeError(f"thresholds: expected uint64, got {thresholds.dtype}")
+    # A copy, since PyTorch warns of arrays that are read-only.
+    return torch.from_numpy(thresholds.copy().view(np.int64))
 
 
 def _int64(value: int | Tensor) -> Tensor:

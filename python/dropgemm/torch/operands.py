@@ -48,6 +48,20 @@ def scalar(name: str, tensor: torch.Tensor | None) -> int | None:
     return tensor.data_ptr()
 
 
+def thresholds(tensor: torch.Tensor | None) -> tuple[int, int] | None:
+    """(address, size) of a distribution's thresholds."""
+    if tensor is None:
+        return None
+    if tensor.dtype not in (torch.int64, torch.uint64):
+        raise TypeError(f"thresholds: expected torch.int64 or torch.uint64, got {tensor.dtype}")
+    if tensor.dim() != 1 or not tensor.is_contiguous():
+        raise ValueError(
+            f"thresholds: expected a contiguous 1-D tensor, got shape {tuple(tensor.shape)} with "
+            f"strides {tensor.stride()}"
+        )
+    return (tensor.data_ptr(), tensor.numel())
+
+
 def mask(bits: torch.Tensor | None, layout: list[int], keep: float) -> tuple[Any, ...] | None:
     """(address, rows, cols, tile rows, tile cols, keep hint, transposed)."""
     if bits is None:

@@ -1,4 +1,5 @@
-"""The PyTorch operators dropgemm::matmul, matmul_out, gyro_mask, bernoulli_mask, expand_mask.
+"""The PyTorch operators dropgemm::matmul, matmul_out, gyro_mask, bernoulli_mask,
+pattern_mask, expand_mask.
 
 A mask travels as its bits (a tensor or None), a layout [rows, cols, tile rows, tile cols,
 transposed] and its keep hint. This file registers; dropgemm.torch.functional is what calls.
@@ -136,6 +137,28 @@ def _bernoulli_mask_shape(
     return step.new_empty(bits_shape((rows, cols), (tile_rows, tile_cols)), dtype=torch.int32)
 
 
+def _pattern_mask(
+    step: Tensor, thresholds: Tensor | None, rows: int, cols: int, tile_rows: int, tile_cols: int,
+    tiles: bool, skew: int, linear: bool, period: int, offset: int, seed: int, site: int, call: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    bits = torch.empty(bits_shape((rows, cols), (tile_rows, tile_cols)), dtype=torch.int32)
+    scale = torch.empty((), dtype=torch.float32)
+    _core.pattern_mask(
+        bits.data_ptr(), rows, cols, tile_rows, tile_cols, tiles, skew, linear, period, offset,
+        operands.thresholds(thresholds), unsigned_seed(seed), site, (_step_address(step),), call,
+        scale.data_ptr(),
+    )  # fmt: skip
+    return bits, scale
+
+
+def _pattern_mask_shape(
+    step: Tensor, thresholds: Tensor | None, rows: int, cols: int, tile_rows: int, tile_cols: int,
+    *rest: Any,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    shape = bits_shape((rows, cols), (tile_rows, tile_cols))
+    return step.new_empty(shape, dtype=torch.int32), step.new_empty((), dtype=torch.float32)
+
+
 def _step_address(step: Tensor) -> int:
     if step.dtype != torch.int64 or step.dim() != 0:
         raise TypeError(
@@ -178,6 +201,14 @@ _OPERATORS: tuple[tuple[str, str, Callable[..., Any], Callable[..., Any]], ...] 
         "SymInt tile_cols, float p, int site, int call) -> Tensor",
         _bernoulli_mask,
         _bernoulli_mask_shape,
+    ),
+    (
+        "pattern_mask",
+        "(Tensor step, Tensor? thresholds, SymInt rows, SymInt cols, SymInt tile_rows, "
+        "SymInt tile_cols, bool tiles, int skew, bool linear, int period, int offset, int seed, "
+        "int site, int call) -> (Tensor bits, Tensor scale)",
+        _pattern_mask,
+        _pattern_mask_shape,
     ),
     ("expand_mask", "(Tensor bits, SymInt[] layout) -> Tensor", _expand_mask, _expand_mask_shape),
 )
