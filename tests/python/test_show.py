@@ -20,6 +20,7 @@ from dropgemm.plots.work import products as layer_products
 SMALL = {
     "masks": "--batch 64 --features 64",
     "schedule": "--steps 6 --subnets 4 --coscheduled 2 --batch 8 --tile-rows 0 8",
+    "tiles": "--out-features 64 --in-features 80 --period 2 --tile 16",
     "products": "--batch 128 --in-features 64 --out-features 96",
 }
 
@@ -217,6 +218,39 @@ def test_one_side_leaves_half(tmp_path, saved):
     assert re.findall(r"\d+ %", words(saved[-1])) == ["25 %"] * 3
 
 
+# --- Tiles -------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("error")  # the library's own warning of lines is not for this picture
+def test_tiles_show_each_skew(tmp_path, saved):
+    assert show("tiles", tmp_path) == 0
+    skewed, linear = images(saved[0])
+    np.testing.assert_array_equal(skewed, dg.TilePattern(4, 1).mask(256, 256).to_dense())
+    assert (linear == linear[0]).all()
+    assert linear[0].nonzero()[0].tolist() == [*range(32, 64), *range(160, 192)]
+    said = words(saved[0])
+    assert "(c + skew · r - 1) mod 4" in said
+    aligned = "Every row of tiles keeps the same columns. 192 of 256 inputs take no part"
+    other = "other columns are kept. Every input and every output still takes part."
+    assert said.index('skew = "linear" (8)') > said.index("skew = 1")
+    assert said.index(aligned) > said.index(other)
+    assert re.findall(r"\d+ %", said) == ["25 %"] * 6
+    for axes, keep in zip(saved[0].axes, (skewed, linear), strict=True):
+        numbers = {text.get_position(): text.get_text() for text in axes.texts}
+        assert len(numbers) == 64
+        for (x, y), number in numbers.items():
+            assert (number == "0") == keep[int(y), int(x)]
+
+
+def test_ragged_tiles_are_counted_by_their_weights(tmp_path, saved):
+    assert show("tiles --period 3 --offset 0 --skew 2 --in-features 240", tmp_path) == 0
+    (kept,) = images(saved[0])
+    assert kept.shape == (256, 240)
+    share = percent(kept.mean()).replace("\xa0", " ")
+    assert re.findall(r"[\d.]+ %", words(saved[0])) == [share] * 3
+    assert saved[0].axes[0].texts[-1].get_position() == (232, 240)  # the middle of the last tile
+
+
 # --- Schedules ---------------------------------------------------------------------------------
 
 
@@ -294,6 +328,10 @@ BAD_OPTIONS = {
     "schedule --steps 8 --start 8": r"--start: expected a step below --steps \(8\), got 8",
     "schedule --tile-rows 4 -1": "--tile-rows: expected an integer in .*, got -1",
     "schedule --order backwards": "--order: expected one of consecutive, random, got backwards",
+    "tiles --skew 1 x": "--skew: expected an integer or linear, got x",
+    "tiles --skew 2": "--skew: expected an integer coprime to period 4, got 2",
+    "tiles --offset 4": r"--offset: expected a number in \[0, 4\), the period, got 4",
+    "tiles --period 9": "--period: expected at most the smaller of the mask's 8 tile rows .* got 9",
     "products --sides top": "--sides: expected one of both, input, output, got top",
     "products --method waltz": "--method: expected one of .*, got waltz",
 }

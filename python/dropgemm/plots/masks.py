@@ -3,39 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import NamedTuple
 
 from dropgemm.options import add_choice, add_integer, add_rate
-from dropgemm.plots.methods import METHODS, Draw, Drawn, draw_mask
-from dropgemm.plots.page import (
-    BODY,
-    DROPPED,
-    HEADING,
-    KEPT,
-    MARGIN,
-    QUIET,
-    SMALL,
-    TITLE,
-    Page,
-    as_image,
-    draw_array,
-    percent,
-    scale_to_fit,
-)
-from dropgemm.plots.work import LayerMasks, Product, products
-
-COLUMNS = 3
-CELL = 512  # pixels, at most, of a mask's longer side
-LABEL, GAP = 36, 40  # pixels left of a panel for its label, and between panels
-NAMES, PERCENTS = 170, 84  # pixels left and right of a bar for words
-
-
-class Panel(NamedTuple):
-    """One mask of the picture, with the products of the layer that it lies in."""
-
-    method: str
-    drawn: Drawn
-    products: list[Product]
+from dropgemm.plots.methods import METHODS, Draw, draw_mask
+from dropgemm.plots.page import DROPPED, KEPT, MARGIN, Page
+from dropgemm.plots.panel import Panel, draw_panels, page_width
+from dropgemm.plots.work import LayerMasks, products
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,41 +23,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def panels(args: argparse.Namespace) -> list[Panel]:
-    """The masks that the options ask for.
-
-    Each lies on what a square Linear reads; that of "tile" on its weight.
-    """
+    """A panel for each method: the mask of a square Linear's inputs; for "tile", of its weight."""
     draw = Draw(args.p, args.seed, args.step, args.coscheduled)
+    sizes = args.batch, args.features, args.features
     found = []
     for method in args.methods:
-        rows = args.features if method == "tile" else args.batch
-        drawn = draw_mask(method, draw, 0, rows, args.features)
-        sizes = (args.batch, args.features, args.features)
-        masks = (
-            LayerMasks(*sizes, weights=drawn.mask)
-            if method == "tile"
-            else LayerMasks(*sizes, inputs=drawn.mask)
-        )
-        found.append(Panel(method, drawn, products(masks)))
+        if method == "tile":
+            axes = "outputs", "inputs"
+            drawn = draw_mask(method, draw, 0, args.features, args.features)
+            masks = LayerMasks(*sizes, weights=drawn.mask)
+        else:
+            axes = "samples", "neurons"
+            drawn = draw_mask(method, draw, 0, args.batch, args.features)
+            masks = LayerMasks(*sizes, inputs=drawn.mask)
+        found.append(Panel(method, drawn.name, drawn.mask, axes, products(masks), drawn.dropped))
     return found
 
 
 def draw(args: argparse.Namespace) -> Page:
     """The masks side by side, each with what is dropped and what work is left."""
     found = panels(args)
-    columns = min(COLUMNS, len(found))
-    page = Page(2 * MARGIN + columns * CELL + columns * LABEL + (columns - 1) * GAP)
-    inner = page.width - 2 * MARGIN
-    y = page.text(MARGIN, MARGIN, "What dropout drops, method by method", TITLE, weight="bold")
-    y = page.text(MARGIN, y, introduction(args), BODY, QUIET, width=inner)
-    y = page.legend(MARGIN, y + 12, {"kept": KEPT, "dropped": DROPPED}) + 24
-    scale = scale_to_fit(max(args.batch, args.features), CELL)
-    for row in range(0, len(found), columns):
-        bottoms = []
-        for column, panel in enumerate(found[row : row + columns]):
-            x = MARGIN + LABEL + column * (CELL + LABEL + GAP)
-            bottoms.append(_draw_panel(page, panel, x, y, scale))
-        y = max(bottoms) + 30
+    page = Page(page_width(len(found)))
+    y = page.head("What dropout drops, method by method", introduction(args))
+    y = page.legend(MARGIN, y + 12, {"kept": KEPT, "dropped": DROPPED})
+    draw_panels(page, found, y + 24)
     return page
 
 
@@ -96,27 +58,3 @@ def introduction(args: argparse.Namespace) -> str:
         "of the multiply-adds that is left in each of the layer's three products, counted on these "
         "masks."
     )
-
-
-def _draw_panel(page: Page, panel: Panel, x: float, y: float, scale: float) -> float:
-    page.text(x, y, panel.method, HEADING, weight="bold")
-    name_x = x + page.text_width(panel.method, HEADING, "bold") + 16
-    y = page.text(name_x, y, panel.drawn.name, HEADING, QUIET) + 8
-    mask = panel.drawn.mask
-    axes = draw_array(page, as_image(mask), x, y, scale, tile=mask.tile)
-    down, along = ("outputs", "inputs") if panel.method == "tile" else ("samples", "neurons")
-    axes.set_ylabel(down, size=SMALL, color=QUIET, labelpad=5)
-    axes.set_xlabel(along, size=SMALL, color=QUIET, labelpad=3)
-    y += mask.shape[0] * scale + 36
-    for product in panel.products:
-        y = _draw_work(page, product, x, y)
-    return page.text(x, y + 10, panel.drawn.dropped, BODY, width=CELL)
-
-
-def _draw_work(page: Page, product: Product, x: float, y: float) -> float:
-    """A line with a bar as long as the share of work that is left."""
-    start, end = x + NAMES, x + CELL - PERCENTS
-    page.text(x, y, product.name, SMALL, QUIET)
-    page.rectangle(start, y + 9, end - start, 12, DROPPED)
-    page.rectangle(start, y + 9, (end - start) * product.work, 12, KEPT)
-    return page.text(end + 12, y, percent(product.work), SMALL, QUIET)

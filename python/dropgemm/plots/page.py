@@ -95,6 +95,12 @@ class Page:
         self.bottom = max(self.bottom, y)
         return y
 
+    def head(self, title: str, introduction: str) -> float:
+        """Writes the title of the page and its first words; returns where it ends."""
+        width = self.width - 2 * MARGIN
+        y = self.text(MARGIN, MARGIN, title, TITLE, width=width, weight="bold")
+        return self.text(MARGIN, y, introduction, BODY, QUIET, width=width)
+
     def text_width(self, text: str, size: float = BODY, weight: str = "normal") -> float:
         """How many pixels a line of text takes."""
         font = FontProperties(size=size, weight=weight)

@@ -19,7 +19,6 @@ from dropgemm.plots.page import (
     MARGIN,
     QUIET,
     SHARE_COLOURS,
-    TITLE,
     Page,
     as_image,
     draw_array,
@@ -108,8 +107,7 @@ def draw(args: argparse.Namespace) -> Page:
     """Each product as its two factors and, where they meet, its result."""
     found = picture(args)
     page = Page(2 * MARGIN + WIDTH)
-    y = page.text(MARGIN, MARGIN, "What is left of a layer's three products", TITLE, weight="bold")
-    y = page.text(MARGIN, y, introduction(args, found), BODY, QUIET, width=WIDTH)
+    y = page.head("What is left of a layer's three products", introduction(args, found))
     y = _draw_legend(page, MARGIN, y + 12) + 26
     drawn = operands(found.masks)
     across = sum(a.kept.shape[1] + b.kept.shape[1] for a, b, _ in drawn)

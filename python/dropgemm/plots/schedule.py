@@ -19,7 +19,6 @@ from dropgemm.plots.page import (
     MARGIN,
     QUIET,
     SMALL,
-    TITLE,
     Page,
 )
 from dropgemm.schedule import GyroSchedule
@@ -103,10 +102,7 @@ def draw(args: argparse.Namespace) -> Page:
     stop = min(args.start + args.shown, args.steps)
     page = Page(2 * MARGIN + LABEL + WIDTH)
     inner = LABEL + WIDTH
-    y = page.text(
-        MARGIN, MARGIN, "Which subnet trains which samples, step by step", TITLE, weight="bold"
-    )
-    y = page.text(MARGIN, y, introduction(args), BODY, QUIET, width=inner) + 24
+    y = page.head("Which subnet trains which samples, step by step", introduction(args)) + 24
     for tile_rows in args.tile_rows:
         schedule = make_schedule(args, tile_rows)
         spans = timeline(schedule, args.batch, args.start, stop)

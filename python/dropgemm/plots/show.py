@@ -6,7 +6,7 @@ import argparse
 from typing import Any, NamedTuple
 
 from dropgemm.options import add_picture
-from dropgemm.plots import masks, products, schedule
+from dropgemm.plots import masks, products, schedule, tiles
 from dropgemm.plots.page import house_style
 
 
@@ -20,6 +20,7 @@ class Picture(NamedTuple):
 PICTURES = {
     "masks": Picture(masks, "what each method drops in one training step"),
     "schedule": Picture(schedule, "which subnet trains which samples, step by step"),
+    "tiles": Picture(tiles, "tile patterns on a weight, and what their skew does"),
     "products": Picture(products, "what a method leaves of the three products of a layer"),
 }
 
