@@ -75,6 +75,10 @@ class Framework:
         """An array in the memory of `result`, which nobody writes to any more."""
         raise NotImplementedError
 
+    def is_traced(self) -> bool:
+        """Whether this call is being compiled, where nothing can be said to the user."""
+        return False
+
     # --- Masks: bits are uint32 of bits_shape(shape, tile) ---------------------------------------
 
     def check_bits(self, bits: Array) -> Array:

@@ -46,8 +46,12 @@ class PatternLayout(NamedTuple):
         """Of the mask: one row of tiles, one column wide, where it is a row pattern's."""
         return self.tile_rows, self.tile_cols
 
-    def warn_of_collapse(self, periods: Sequence[int], stacklevel: int) -> None:
-        """Warns of the periods > 1 at which a linear skew lines tiles up in columns."""
+    def warn_of_collapse(
+        self, framework: Framework, periods: Sequence[int], stacklevel: int
+    ) -> None:
+        """Warns where a linear skew lines tiles up in columns at one of the periods."""
+        if not self.linear or framework.is_traced():
+            return
         columns = ceil_div(self.cols, self.tile_cols)
         aligned = [period for period in periods if period > 1 and columns % period == 0]
         if aligned:
@@ -98,7 +102,7 @@ class RowPattern:
         Raises ValueError where the period is above cols.
         """
         layout = row_layout(*_to_shape(rows, cols))
-        return _given_mask(layout, self.period, self.offset, like)
+        return _given_mask(_framework_like(like), layout, self.period, self.offset)
 
 
 @dataclass(frozen=True)
@@ -140,9 +144,9 @@ class TilePattern:
         """
         shape = _to_shape(out_features, in_features, ("out_features", "in_features"))
         layout = tile_layout(*shape, self.tile, self.skew)
-        mask = _given_mask(layout, self.period, self.offset, like)
-        if layout.linear:
-            layout.warn_of_collapse((self.period,), stacklevel=2)
+        framework = _framework_like(like)
+        mask = _given_mask(framework, layout, self.period, self.offset)
+        layout.warn_of_collapse(framework, (self.period,), stacklevel=2)
         return mask
 
 
@@ -182,8 +186,7 @@ def drawn_mask(
     keep_hint = to_rate("keep_hint", keep_hint)
     framework, at = to_step(step, like)
     drawn = drawn_mask_in(framework, thresholds, layout, seed, site, at, call, keep_hint)
-    if layout.linear:
-        layout.warn_of_collapse(range(len(thresholds) + 1), stacklevel=2)
+    layout.warn_of_collapse(framework, range(len(thresholds) + 1), stacklevel=2)
     return drawn
 
 
@@ -265,7 +268,10 @@ def _to_shape(
     return shape
 
 
-def _given_mask(layout: PatternLayout, period: int, offset: int, like: Array | None) -> TileMask:
-    framework = NUMPY if like is None else framework_of("like", like)
+def _framework_like(like: Array | None) -> Framework:
+    return NUMPY if like is None else framework_of("like", like)
+
+
+def _given_mask(framework: Framework, layout: PatternLayout, period: int, offset: int) -> TileMask:
     bits, _ = framework.pattern_bits(layout, period, offset)
     return TileMask.trusted(bits, framework, layout.shape, layout.tile, 1.0 / period)

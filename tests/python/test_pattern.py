@@ -226,7 +226,12 @@ def test_linear_numbering_warns_where_it_collapses():
         with pytest.warns(UserWarning, match="are a multiple of period 2, 3:") as caught:
             drawn_mask(THRESHOLDS, 20, 24, (4, 4), "linear", like=like(framework), **where)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error")  # where a graph is traced, a warning would end it
+        torch.compile(
+            lambda x: drawn_mask(THRESHOLDS, 20, 24, (4, 4), "linear", like=x, **where)[1],
+            backend="eager",
+            fullgraph=True,
+        )(torch.zeros(1))
         for columns in (5, 6):
             dg.TilePattern(5, 1, tile=(4, 4), skew=1).mask(20, 4 * columns)
             dg.TilePattern(1, 0, tile=(4, 4), skew="linear").mask(20, 4 * columns)

@@ -70,6 +70,10 @@ class Torch(Framework):
         """A tensor in the memory of the result."""
         return torch.from_numpy(result)
 
+    def is_traced(self) -> bool:
+        """True inside torch.compile and torch.export."""
+        return torch.compiler.is_compiling()
+
     def check_bits(self, bits: Tensor) -> Tensor:
         """Takes int32 too, the dtype of words that went through an operator."""
         if bits.dtype not in (torch.uint32, torch.int32):
