@@ -123,7 +123,8 @@ def introduction(args: argparse.Namespace) -> str:
         steps = f"{args.steps * together / args.subnets:,.1f}".removesuffix(".0")
         text += f" and trains {together} at a time: such a set serves {steps} steps, then the next"
     return (
-        f"{text}. Colour and number say the subnet; a column is a step, a row a group of samples."
+        f"{text}. Columns are steps, rows are groups of samples; the colour of a cell, and its "
+        "number where there is room, say which subnet."
     )
 
 

@@ -91,9 +91,10 @@ def draw(args: argparse.Namespace) -> Page:
 
 def introduction(args: argparse.Namespace) -> str:
     """How the pattern is made, and how to read the panels."""
+    number = f"(c + skew · r - {args.offset}) mod {args.period}".replace(" ", "\N{NO-BREAK SPACE}")
     return (
         f"A tile of {args.tile} x {args.tile} weights, in row r and column c of tiles, is kept "
-        f"where (c + skew · r - {args.offset}) mod {args.period}, the number in it, is 0. Bars: "
+        f"where {number}, the number in it, is 0. Bars: "
         "the share of the multiply-adds that is left in each of the layer's three products."
     )
 
