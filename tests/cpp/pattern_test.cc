@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -186,12 +187,12 @@ TEST_P(EveryBackend, TheTransposedMaskIsTheFormulaOfTheTransposedTile) {
 // -----------------------------------------------------------------------------------------
 
 // P(period <= i + 1) in units of 2^-32; period 4 is never drawn.
-const std::vector<std::uint64_t> kThresholds = {kAlways / 8, kAlways / 2, kAlways / 4 * 3,
-                                                kAlways / 4 * 3, kAlways};
+constexpr std::array<std::uint64_t, 5> kThresholds = {kAlways / 8, kAlways / 2, kAlways / 4 * 3,
+                                                      kAlways / 4 * 3, kAlways};
 
 // By the text of philox.h, spelt out with the block function alone.
-Pattern by_definition(const std::vector<std::uint64_t>& thresholds, std::uint64_t seed,
-                      std::uint32_t site, std::uint32_t step, std::uint32_t call) {
+Pattern by_definition(std::uint64_t seed, std::uint32_t site, std::uint32_t step,
+                      std::uint32_t call) {
   const auto draw = [&](std::uint32_t domain) {
     return std::uint64_t{philox4x32_10({{0, step, site, domain << 28 | call}},
                                        static_cast<std::uint32_t>(seed),
@@ -199,13 +200,14 @@ Pattern by_definition(const std::vector<std::uint64_t>& thresholds, std::uint64_
                              .word[0]};
   };
   Pattern pattern;
-  for (const std::uint64_t threshold : thresholds) pattern.period += draw(4) >= threshold ? 1 : 0;
+  for (const std::uint64_t threshold : kThresholds) pattern.period += draw(4) >= threshold ? 1 : 0;
   pattern.offset =
       static_cast<std::int64_t>(draw(5) * static_cast<std::uint64_t>(pattern.period) >> 32);
   return pattern;
 }
 
-PatternDraw draw_of(const std::vector<std::uint64_t>& thresholds) {
+template <class Thresholds>
+PatternDraw draw_of(const Thresholds& thresholds) {
   PatternDraw draw;
   draw.thresholds = thresholds.data();
   draw.periods = static_cast<std::int64_t>(thresholds.size());
@@ -224,7 +226,7 @@ TEST_P(EveryBackend, DrawnPatternsAreTheDefinition) {
           draw.step.value = step;
           draw.call = call;
           const Pattern expected =
-              by_definition(kThresholds, seed, static_cast<std::uint32_t>(site),
+              by_definition(seed, static_cast<std::uint32_t>(site),
                             static_cast<std::uint32_t>(step), static_cast<std::uint32_t>(call));
           Pattern sample;
           ASSERT_TRUE(sample_pattern(draw, &sample).ok());
