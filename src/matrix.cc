@@ -84,6 +84,10 @@ ConstMatrixView transposed(const ConstMatrixView& m) {
   return {m.data, m.cols, m.rows, m.col_stride, m.row_stride, m.dtype};
 }
 
+MatrixView transposed(const MatrixView& m) {
+  return {m.data, m.cols, m.rows, m.col_stride, m.row_stride, m.dtype};
+}
+
 Status check_matrix(const std::string& name, const ConstMatrixView& m) {
   const auto bytes = static_cast<std::int64_t>(dtype_size(m.dtype));
   if (bytes == 0) {

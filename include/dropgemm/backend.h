@@ -1,6 +1,6 @@
 // A backend is one versioned table of C functions, so that one may come from a library opened at
-// run time. The front ends (gemm.h, mask.h, pattern.h) check arguments and handle trivial cases
-// before a table is called; a table's functions may rely on that.
+// run time. The front ends (gemm.h, mask.h, pattern.h, compact.h) check arguments and handle
+// trivial cases before a table is called; a table's functions may rely on that.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "dropgemm/compact.h"
 #include "dropgemm/gemm.h"
 #include "dropgemm/mask.h"
 #include "dropgemm/pattern.h"
@@ -43,6 +44,8 @@ struct Backend {
                                  ErrorText error);
   std::int32_t (*gyro_mask)(const Context* ctx, const GyroMaskArgs* args, ErrorText error);
   std::int32_t (*pattern_mask)(const Context* ctx, const PatternMaskArgs* args, ErrorText error);
+  std::int32_t (*gather)(const Context* ctx, const CompactArgs* args, ErrorText error);
+  std::int32_t (*scatter)(const Context* ctx, const ExpandArgs* args, ErrorText error);
 };
 
 // Names of the backends that work on this machine, the one a call takes by itself first.

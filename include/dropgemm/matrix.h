@@ -68,6 +68,7 @@ ConstMatrixView matrix_view(const T* data, std::int64_t rows, std::int64_t cols)
 
 // The transposed view of the same memory.
 [[nodiscard]] ConstMatrixView transposed(const ConstMatrixView& m);
+[[nodiscard]] MatrixView transposed(const MatrixView& m);
 
 // Errors: kInvalidArgument for a negative size, a null pointer with elements behind it, a
 // pointer that is not a multiple of the element size, sizes whose product overflows int64.

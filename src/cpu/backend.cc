@@ -1,6 +1,7 @@
 // The CPU backend's table.
 #include <cstdio>
 
+#include "cpu/compact.h"
 #include "cpu/gemm.h"
 #include "cpu/isa.h"
 #include "cpu/mask.h"
@@ -27,10 +28,20 @@ std::int32_t describe(char* text, std::size_t capacity) {
   return 0;
 }
 
-constexpr Backend kTable = {
-    kBackendAbi,     sizeof(Backend), "cpu",
-    /*priority=*/10, available,       describe,    gemm_plan, gemm_workspace_bytes, gemm,
-    bernoulli_mask,  gyro_mask,       pattern_mask};
+constexpr Backend kTable = {kBackendAbi,
+                            sizeof(Backend),
+                            "cpu",
+                            /*priority=*/10,
+                            available,
+                            describe,
+                            gemm_plan,
+                            gemm_workspace_bytes,
+                            gemm,
+                            bernoulli_mask,
+                            gyro_mask,
+                            pattern_mask,
+                            gather,
+                            scatter};
 
 }  // namespace
 }  // namespace cpu

@@ -17,8 +17,9 @@ std::int32_t describe(char* text, std::size_t capacity) {
 
 constexpr Backend kTable = {
     kBackendAbi,    sizeof(Backend), "reference",
-    /*priority=*/0, available,       describe,    gemm_plan,   gemm_workspace_bytes,
-    gemm,           bernoulli_mask,  gyro_mask,   pattern_mask};
+    /*priority=*/0, available,       describe,    gemm_plan,    gemm_workspace_bytes,
+    gemm,           bernoulli_mask,  gyro_mask,   pattern_mask, gather,
+    scatter};
 
 }  // namespace
 }  // namespace reference

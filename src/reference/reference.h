@@ -17,4 +17,7 @@ std::int32_t bernoulli_mask(const Context* ctx, const BernoulliMaskArgs* args, E
 std::int32_t gyro_mask(const Context* ctx, const GyroMaskArgs* args, ErrorText error);
 std::int32_t pattern_mask(const Context* ctx, const PatternMaskArgs* args, ErrorText error);
 
+std::int32_t gather(const Context* ctx, const CompactArgs* args, ErrorText error);
+std::int32_t scatter(const Context* ctx, const ExpandArgs* args, ErrorText error);
+
 }  // namespace dropgemm::reference

@@ -56,6 +56,8 @@ TEST_F(BackendTest, TablesSayWhatTheyAre) {
     EXPECT_NE(table->bernoulli_mask, nullptr);
     EXPECT_NE(table->gyro_mask, nullptr);
     EXPECT_NE(table->pattern_mask, nullptr);
+    EXPECT_NE(table->gather, nullptr);
+    EXPECT_NE(table->scatter, nullptr);
   }
   EXPECT_GT(cpu_backend()->priority, reference_backend()->priority);
 }
