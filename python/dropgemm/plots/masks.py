@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from dropgemm.options import add_choice, add_integer, add_rate
-from dropgemm.plots.methods import METHODS, Draw, draw_mask
+from dropgemm.plots.methods import METHODS, Draw, count, draw_mask
 from dropgemm.plots.page import DROPPED, KEPT, MARGIN, Page
 from dropgemm.plots.panel import Panel, draw_panels, page_width
 from dropgemm.plots.work import LayerMasks, products
@@ -54,7 +54,7 @@ def introduction(args: argparse.Namespace) -> str:
     """What all panels have in common."""
     return (
         f"Step {args.step} of a training run at p = {args.p:g}: the inputs of a Linear of "
-        f"{args.features} inputs and outputs, for a batch of {args.batch} samples. Bars: the share "
-        "of the multiply-adds that is left in each of the layer's three products, counted on these "
-        "masks."
+        f"{args.features} inputs and outputs, for a batch of {count(args.batch, 'sample')}. Bars: "
+        "the share of the multiply-adds that is left in each of the layer's three products, "
+        "counted on these masks."
     )

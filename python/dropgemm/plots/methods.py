@@ -36,7 +36,9 @@ def draw_mask(method: str, draw: Draw, site: int, rows: int, cols: int) -> Drawn
     p, seed, step, coscheduled = draw
     if method == "bernoulli":
         mask = bernoulli_mask(rows, cols, p, seed=seed, site=site, step=step)
-        return Drawn(mask, "conventional dropout", "Drops single neurons, each sample others.")
+        return Drawn(
+            mask, "conventional dropout", "Drops single neurons, drawn anew for each sample."
+        )
     block = method == "block"
     schedule = GyroSchedule(
         cols,
@@ -64,8 +66,8 @@ def draw_mask(method: str, draw: Draw, site: int, rows: int, cols: int) -> Drawn
     return Drawn(
         mask,
         "Gyro Dropout",
-        f"Drops single neurons, the same ones for {height} samples. {groups} of samples, each "
-        "with one of the subnets fixed before training.",
+        f"Drops single neurons, the same ones for {count(height, 'sample')}. {groups} of samples, "
+        "each with one of the subnets fixed before training.",
     )
 
 

@@ -28,7 +28,7 @@ from dropgemm.tile_mask import TileMask
 
 COLUMNS = 3
 CELL = 512  # pixels, at most, of a mask's longer side
-LABEL, GAP = 36, 40  # pixels left of a panel for its label, and between panels
+GAP = 64  # pixels between panels
 NAMES, PERCENTS = 182, 84  # pixels left and right of a bar for words
 
 
@@ -47,7 +47,7 @@ class Panel(NamedTuple):
 def page_width(panels: int) -> int:
     """The width of a page for so many panels."""
     columns = min(COLUMNS, panels)
-    return 2 * MARGIN + columns * (CELL + LABEL) + (columns - 1) * GAP
+    return 2 * MARGIN + columns * CELL + (columns - 1) * GAP
 
 
 def draw_panels(page: Page, panels: list[Panel], y: float) -> None:
@@ -56,7 +56,7 @@ def draw_panels(page: Page, panels: list[Panel], y: float) -> None:
     for start in range(0, len(panels), COLUMNS):
         bottoms = []
         for column, panel in enumerate(panels[start : start + COLUMNS]):
-            x = MARGIN + LABEL + column * (CELL + LABEL + GAP)
+            x = MARGIN + column * (CELL + GAP)
             bottoms.append(_draw_panel(page, panel, x, y, scale))
         y = max(bottoms) + 36
 
@@ -67,11 +67,10 @@ def _draw_panel(page: Page, panel: Panel, x: float, y: float, scale: float) -> f
     y = page.text(x + after, y, panel.subtitle, HEADING, QUIET) + 8
     mask = panel.mask
     axes = draw_array(page, as_image(mask), x, y, scale, tile=mask.tile)
-    axes.set_ylabel(panel.axes[0], size=SMALL, color=QUIET, labelpad=5)
-    axes.set_xlabel(panel.axes[1], size=SMALL, color=QUIET, labelpad=3)
     if panel.numbers is not None and min(mask.tile) * scale >= 36:
         _write_numbers(axes, mask, panel.numbers)
-    y += mask.shape[0] * scale + 36
+    down, along = panel.axes
+    y = page.text(x, y + mask.shape[0] * scale + 2, f"→ {along}   ↓ {down}", SMALL, QUIET) + 4
     for product in panel.products:
         y = _draw_work(page, product, x, y)
     return page.text(x, y + 10, panel.caption, BODY, width=CELL)

@@ -27,8 +27,8 @@ from dropgemm.plots.page import (
 from dropgemm.plots.work import LayerMasks, Product, products
 from dropgemm.tile_mask import TileMask
 
-WIDTH, SEAM, GAP = 1640, 14, 90  # pixels: of all, between operands, between products
-HEADINGS = 84  # pixels above the operands
+COLUMN, SEAM, GAP = 490, 14, 84  # pixels: of a product, between its operands, between products
+HEADINGS, HIGHEST = 84, 800  # pixels above the operands, and of them at most
 NOTHING = 1e-9  # below every share of a sum that is not empty
 
 
@@ -106,25 +106,25 @@ def operands(masks: LayerMasks) -> list[tuple[Operand, Operand, Operand]]:
 def draw(args: argparse.Namespace) -> Page:
     """Each product as its two factors and, where they meet, its result."""
     found = picture(args)
-    page = Page(2 * MARGIN + WIDTH)
+    page = Page(2 * MARGIN + 3 * COLUMN + 2 * GAP)
     y = page.head("What is left of a layer's three products", introduction(args, found))
     y = _draw_legend(page, MARGIN, y + 12) + 26
     drawn = operands(found.masks)
-    across = sum(a.kept.shape[1] + b.kept.shape[1] for a, b, _ in drawn)
-    scale = (WIDTH - 3 * SEAM - 2 * GAP) / across
-    high = max(a.kept.shape[0] + b.kept.shape[0] for a, b, _ in drawn)
+    across, high = (
+        max(a.kept.shape[axis] + b.kept.shape[axis] for a, b, _ in drawn) for axis in (1, 0)
+    )
+    scale = min((COLUMN - SEAM) / across, (HIGHEST - SEAM) / high)
     bottom = y + HEADINGS + high * scale + SEAM
-    x = float(MARGIN)
-    for (a, b, result), product in zip(drawn, found.products, strict=True):
-        width = (a.kept.shape[1] + b.kept.shape[1]) * scale + SEAM
+    for number, (product, factors) in enumerate(zip(found.products, drawn, strict=True)):
+        x = MARGIN + number * (COLUMN + GAP)
         page.text(x, y, product.name, HEADING, weight="bold")
-        page.text(x, y + 40, product.formula, HEADING, QUIET)
-        _draw_product(page, product, a, b, result, x, bottom, scale)
+        after = page.text_width(product.name, HEADING, "bold") + 16
+        page.text(x + after, y, product.formula, HEADING, QUIET)
+        _draw_product(page, product, *factors, x, bottom, scale)
         left = percent(product.work)
         after = page.text_width(left, HEADING, "bold") + 14
         page.text(x, bottom + 60, left, HEADING, weight="bold")
-        page.text(x + after, bottom + 63, caption(product), BODY, width=width + 24 - after)
-        x += width + GAP
+        page.text(x + after, bottom + 63, caption(product), BODY, width=COLUMN + 24 - after)
     return page
 
 

@@ -121,7 +121,7 @@ def introduction(args: argparse.Namespace) -> str:
         text += f"; in random order, each step draws {together} of them anew"
     else:
         steps = f"{args.steps * together / args.subnets:,.1f}".removesuffix(".0")
-        text += f" and trains {together} at a time: such a set serves {steps} steps, then the next"
+        text += f" and trains {together} at a time: such a set serves {steps} steps of training"
     return (
         f"{text}. Columns are steps, rows are groups of samples; the colour of a cell, and its "
         "number where there is room, say which subnet."
@@ -132,7 +132,7 @@ def describe(schedule: GyroSchedule, batch: int, span: Span) -> tuple[str, str]:
     """A timeline's heading and what is to be seen in it."""
     groups, together = len(span.ids), min(schedule.coscheduled, schedule.subnet_count)
     kind = "Gyro" if schedule.tile_rows is None else "Block-wise gyro"
-    heading = f"{kind}, {count(groups, 'group')} of {min(span.group_rows, batch)} samples"
+    heading = f"{kind}, {count(groups, 'group')} of {count(min(span.group_rows, batch), 'sample')}"
     consecutive = schedule.order == "consecutive"
     theirs = "of a set" if consecutive else "of its step"
     if groups < together:
@@ -140,13 +140,14 @@ def describe(schedule: GyroSchedule, batch: int, span: Span) -> tuple[str, str]:
         if consecutive:
             text += f": they take turns over {-(-together // groups)} successive batches"
     else:
-        text = f"A batch has room for all {together} subnets {theirs}: "
+        subnets = f"all {together} subnets" if together > 1 else "the one subnet"
+        text = f"A batch has room for {subnets} {theirs}: "
         text += "each trains one slab of consecutive samples"
-        if consecutive:
+        if consecutive and together > 1:
             text += ", in every step, and from step to step they change places"
-    used, subnets = schedule.used(batch), schedule.subnet_count
-    text += f". The run trains {used:,} of its {count(subnets, 'subnet')}"
-    text += "." if used == subnets else ": too few steps for all of them."
+    used, picked = schedule.used(batch), schedule.subnet_count
+    text += f". The run trains {used:,} of its {count(picked, 'subnet')}"
+    text += "." if used == picked else ": too few steps for all of them."
     return heading, text
 
 
