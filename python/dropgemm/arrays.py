@@ -28,6 +28,11 @@ def find_framework(array: object) -> Framework | None:
         import dropgemm.torch.functional
 
         return dropgemm.torch.functional.TORCH
+    jax = sys.modules.get("jax")
+    if jax is not None and isinstance(array, jax.Array):
+        import dropgemm.jax.functional
+
+        return dropgemm.jax.functional.JAX
     return None
 
 
@@ -35,12 +40,13 @@ def framework_of(name: str, array: object) -> Framework:
     """The framework of an array on the CPU.
 
     Raises TypeError (operand, expected, got) for anything else: lists, other frameworks, other
-    devices, sparse tensors, masked arrays, arrays whose memory holds a conjugate or negative.
+    devices, sparse tensors, masked arrays, tracers, arrays whose memory holds a conjugate or
+    negative.
     """
     framework = find_framework(array)
     if framework is None:
         raise TypeError(
-            f"{name}: expected a NumPy array or a PyTorch CPU tensor, "
+            f"{name}: expected a NumPy array, a PyTorch CPU tensor or a JAX CPU array, "
             f"got {type(array).__module__}.{type(array).__qualname__}"
         )
     framework.check(name, array)

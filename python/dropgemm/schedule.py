@@ -104,8 +104,8 @@ class GyroSchedule:
     def mask(self, step: int | Array, batch: int, like: Array | None = None) -> TileMask:
         """The mask [batch, features] of a training step.
 
-        step: an int >= 0, or an integer array of no dimension (NumPy or PyTorch), which is read
-        where it lies and clamped at 0. like: an array that names the framework of the bits;
+        step: an int >= 0, or an integer array of no dimension (NumPy, PyTorch or JAX), which is
+        read where it lies and clamped at 0. like: an array that names the framework of the bits;
         without it step does, or NumPy. A tile has as many rows as a row group, or one where the
         rows of a group change with a step that is an array.
         """
@@ -126,10 +126,16 @@ class GyroSchedule:
         return TileMask.trusted(bits, framework, shape, tile, self.keep_rate)
 
     def subnets(self, step: int | Array, batch: int) -> Array:
-        """The subnet of each row group of a batch: int64 [groups], in the framework of step."""
+        """The subnet of each row group of a batch: int64 [groups], in the framework of step.
+
+        On JAX int32 where jax_enable_x64 is off.
+        """
         batch = to_integer("batch", batch, 0, BATCH_END)
         framework, at = to_step(step, None)
-        return framework.wrap(np.array(self._core.ids(max(int(at), 0), batch), np.int64))
+        numbers = self._core.ids(max(int(at), 0), batch)
+        ids = framework.empty((len(numbers),), np.int64)
+        ids[:] = numbers
+        return framework.wrap(ids)
 
     def used(self, batch: int) -> int:
         """How many of the subnets a run of total_steps steps at this batch comes to train."""

@@ -81,12 +81,15 @@ def test_the_number_of_threads_changes_no_bit():
     np.testing.assert_array_equal(one, two)
 
 
-def test_importing_needs_no_torch():
+def test_no_framework_is_imported_that_the_user_has_not():
     code = (
         "import sys, numpy as np, dropgemm as dg; dg.matmul(np.eye(3), np.eye(3));"
-        "dg.bernoulli_mask(3, 3, 0.5, seed=0, site=0).to_dense(); print('torch' in sys.modules)"
+        "dg.bernoulli_mask(3, 3, 0.5, seed=0, site=0).to_dense();"
+        "print('torch' in sys.modules, 'jax' in sys.modules)"
     )
-    assert run("-c", code).stdout.strip() == "False"
+    assert run("-c", code).stdout.strip() == "False False"
+    code = "import sys, torch, dropgemm as dg; dg.matmul(torch.eye(3), torch.eye(3));"
+    assert run("-c", code + "print('jax' in sys.modules)").stdout.strip() == "False"
 
 
 def test_info_says_what_this_machine_has():
