@@ -9,5 +9,6 @@ NB_MODULE(_core, module) {
   dropgemm::python::bind_mask(module);
   dropgemm::python::bind_pattern(module);
   dropgemm::python::bind_schedule(module);
+  dropgemm::python::bind_search(module);
   dropgemm::python::bind_backend(module);
 }

@@ -12,11 +12,13 @@ from dropgemm.masks import bernoulli_mask
 from dropgemm.matmul import matmul
 from dropgemm.pattern import RowPattern, TilePattern
 from dropgemm.schedule import GyroSchedule
+from dropgemm.search import PatternDistribution, search_distribution
 from dropgemm.tile_mask import TileMask
 
 __version__ = _version("dropgemm")
 __all__ = [
     "GyroSchedule",
+    "PatternDistribution",
     "RowPattern",
     "TileMask",
     "TilePattern",
@@ -25,6 +27,7 @@ __all__ = [
     "bernoulli_mask",
     "cmake_dir",
     "matmul",
+    "search_distribution",
     "use_backend",
 ]
 

@@ -163,6 +163,7 @@ def drawn_mask(
     call: int = 0,
     keep_hint: float = 1.0,
     like: Array | None = None,
+    stacklevel: int = 1,
 ) -> tuple[TileMask, Array]:
     """A mask of a pattern drawn for (seed, site, step, call), and its exact scale, the period.
 
@@ -170,7 +171,8 @@ def drawn_mask(
     over a matrix [rows, cols], or the tile of a tile pattern over a weight [rows, cols]. step: an
     int, or an integer array of no dimension, which is read where it lies and clamped to
     [0, 2^32). keep_hint: the expected keep rate. like: an array that names the framework of mask
-    and scale; without it step does, or NumPy. The scale is a float32 array of no dimension.
+    and scale; without it step does, or NumPy. stacklevel: whose line a warning is to name, 1 the
+    caller's. The scale is a float32 array of no dimension.
 
     Raises ValueError where the largest period is above cols, the tile rows or the tile columns,
     or shares a factor with skew; for sizes, site, step or call out of range.
@@ -186,7 +188,7 @@ def drawn_mask(
     keep_hint = to_rate("keep_hint", keep_hint)
     framework, at = to_step(step, like)
     drawn = drawn_mask_in(framework, thresholds, layout, seed, site, at, call, keep_hint)
-    layout.warn_of_collapse(framework, range(len(thresholds) + 1), stacklevel=2)
+    layout.warn_of_collapse(framework, range(len(thresholds) + 1), stacklevel=stacklevel + 1)
     return drawn
 
 
