@@ -4,6 +4,7 @@ import dataclasses
 import pickle
 import warnings
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -22,11 +23,18 @@ from dense import (
 from dropgemm import _core
 from dropgemm.pattern import drawn_mask, pattern_thresholds, sample_pattern
 
+MODULES = {"numpy": np, "torch": torch, "jax": jnp}
 THRESHOLDS = pattern_thresholds([0.2, 0.3, 0.0, 0.1, 0.4])
 
 
+@pytest.fixture(params=MODULES)
+def any_framework(request):
+    """JAX too, which has no out= and no step beyond 32 bits."""
+    return request.param
+
+
 def like(framework):
-    return torch.zeros(1) if framework == "torch" else np.zeros(1)
+    return MODULES[framework].zeros(1)
 
 
 def tiles_of(mask):
@@ -34,11 +42,11 @@ def tiles_of(mask):
 
 
 @pytest.mark.parametrize("period", [1, 2, 3, 8, 33, 65])
-def test_row_patterns_are_the_formula(backend, framework, period):
+def test_row_patterns_are_the_formula(backend, any_framework, period):
     for rows, cols, offset in ((1, 65, 0), (9, 130, period - 1), (0, 70, 0)):
         pattern = dg.RowPattern(period, offset)
-        mask = pattern.mask(rows, cols, like=like(framework))
-        assert mask.framework == framework
+        mask = pattern.mask(rows, cols, like=like(any_framework))
+        assert mask.framework == any_framework
         assert (mask.shape, mask.tile) == ((rows, cols), (max(rows, 1), 1))
         assert mask.keep_hint == 1.0 / period
         assert pattern.scale == period
@@ -48,15 +56,15 @@ def test_row_patterns_are_the_formula(backend, framework, period):
 
 @pytest.mark.parametrize("skew", [1, -1, 3, -7, "linear"])
 @pytest.mark.filterwarnings("ignore:skew='linear'")
-def test_tile_patterns_are_the_formula(backend, framework, skew):
+def test_tile_patterns_are_the_formula(backend, any_framework, skew):
     for (rows, cols), tile in (((70, 90), (8, 8)), ((65, 1100), (32, 16)), ((5, 5), (1, 1))):
         height, width = (-(-n // t) for n, t in zip((rows, cols), tile, strict=True))
         for period in (1, 2, 4, 5):
             if period > min(height, width):
                 continue
             pattern = dg.TilePattern(period, period // 2, tile=tile, skew=skew)
-            mask = pattern.mask(rows, cols, like=like(framework))
-            assert mask.framework == framework
+            mask = pattern.mask(rows, cols, like=like(any_framework))
+            assert mask.framework == any_framework
             assert (mask.shape, mask.tile) == ((rows, cols), tile)
             assert mask.keep_hint == 1.0 / pattern.scale == 1.0 / period
             shift = width if skew == "linear" else skew
@@ -113,7 +121,7 @@ def test_all_three_products_of_a_layer(backend, framework, case, dtype):
 
 
 @pytest.mark.parametrize("tile", [None, (8, 16)])
-def test_drawn_masks_are_the_definition(backend, framework, tile):
+def test_drawn_masks_are_the_definition(backend, any_framework, tile):
     rows, cols = 41, 90
     height, width = (rows, cols) if tile is None else (6, 6)
     for seed, site, step, call in ((0, 0, 0, 0), ((1 << 64) - 1, 7, 12, 3),
@@ -122,15 +130,15 @@ def test_drawn_masks_are_the_definition(backend, framework, tile):
         where = {"seed": seed, "site": site, "call": call}
         assert sample_pattern(THRESHOLDS, step=step, **where) == (period, offset)
         expected = pattern_tiles(period, offset, height, width, 0 if tile is None else -1)
-        make = torch.tensor if framework == "torch" else np.array
+        make = {"numpy": np.array, "torch": torch.tensor, "jax": jnp.uint32}[any_framework]
         for at in (step, make(step)):
             mask, scale = drawn_mask(THRESHOLDS, rows, cols, tile, -1, step=at, keep_hint=0.5,
-                                     like=like(framework), **where)  # fmt: skip
-            assert mask.framework == framework
+                                     like=like(any_framework), **where)  # fmt: skip
+            assert mask.framework == any_framework
             assert mask.tile == (tile or (rows, 1))
             assert mask.keep_hint == 0.5
             np.testing.assert_array_equal(tiles_of(mask), expected[:: 1 if tile else rows])
-            assert type(scale) is type(like(framework))
+            assert type(scale) is type(like(any_framework))
             assert str(scale.dtype).endswith("float32")
             assert scale.shape == ()
             assert float(scale) == period
@@ -152,12 +160,12 @@ def test_steps_in_arrays_are_clamped(framework):
     )
 
 
-def test_the_scale_array_scales_a_product(framework):
-    x = np.ones((4, 60), np.float32)
-    mask, scale = drawn_mask(THRESHOLDS, 4, 60, None, seed=9, site=0, step=2, like=like(framework))
+def test_the_scale_array_scales_a_product(any_framework):
+    x = MODULES[any_framework].ones((4, 60))
+    mask, scale = drawn_mask(THRESHOLDS, 4, 60, None, seed=9, site=0, step=2, like=x)
     assert float(scale) > 1
     # 60 is a multiple of every period: 60 / period ones are kept, times period.
-    got = dg.matmul(*(to_framework(a, framework) for a in (x, x.T)), a_mask=mask, scale=scale)
+    got = dg.matmul(x, x.T, a_mask=mask, scale=scale)
     np.testing.assert_array_equal(to_numpy(got), np.full((4, 4), 60.0))
 
 
