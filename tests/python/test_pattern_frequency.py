@@ -11,8 +11,8 @@ import math
 import numpy as np
 import pytest
 
+import dropgemm as dg
 from dense import pattern_tiles
-from dropgemm.pattern import drawn_mask, pattern_thresholds, sample_pattern
 
 STEPS = 20_000
 FALSE_ALARM = 1e-3
@@ -21,16 +21,10 @@ TILES = (8, 9)  # tile rows and columns of the weight
 PERIODS = np.arange(1, 9)
 
 
-def max_entropy(p):
-    """d_i ~ exp(lambda p_u[i]) over PERIODS with mean drop rate p: the shape the search ends in."""
-    p_u = 1.0 - 1.0 / PERIODS
-    low, high = -100.0, 100.0
-    for _ in range(100):
-        middle = (low + high) / 2
-        d = np.exp(middle * (p_u - p_u.max()))
-        d /= d.sum()
-        low, high = (middle, high) if d @ p_u < p else (low, middle)
-    return d
+@functools.cache
+def searched(p):
+    """What dg.search_distribution finds for the rate p, over PERIODS."""
+    return dg.search_distribution(p, len(PERIODS))
 
 
 @functools.cache
@@ -55,44 +49,29 @@ def outside(counts, rates):
 
 def dropped_rows(d, drawn=True):
     """[STEPS, NEURONS] of 0 and 1; not drawn: with every offset 0."""
-    thresholds = pattern_thresholds(d)
-    where = {"seed": 7, "site": 3}
     if not drawn:
-        periods = [sample_pattern(thresholds, step=t, **where)[0] for t in range(STEPS)]
+        periods = [d.sample(7, 3, t)[0] for t in range(STEPS)]
         return 1.0 - np.stack([pattern_tiles(n, 0, 1, NEURONS)[0] for n in periods])
-    words = np.concatenate(
-        [drawn_mask(thresholds, 4, NEURONS, None, step=t, **where)[0].bits for t in range(STEPS)]
-    )
+    words = np.concatenate([d.mask(7, 3, t, 4, NEURONS)[0].bits for t in range(STEPS)])
     return 1.0 - (words >> np.arange(NEURONS, dtype=np.uint32) & 1)
 
 
 def dropped_tiles(d, skew):
     """[STEPS, tile rows * tile columns] of 0 and 1."""
-    thresholds = pattern_thresholds(d)
     height, width = TILES
-    words = np.stack(
-        [
-            drawn_mask(thresholds, 8 * height, 4 * width - 1, (8, 4), skew, seed=8, site=1,
-                       step=t)[0].bits
-            for t in range(STEPS)
-        ]
-    )  # fmt: skip
+    shape, tile = (8 * height, 4 * width - 1), (8, 4)
+    words = np.stack([d.mask(8, 1, t, *shape, tile=tile, skew=skew)[0].bits for t in range(STEPS)])
     return 1.0 - (words >> np.arange(width, dtype=np.uint32) & 1).reshape(STEPS, -1)
-
-
-def rate(d):
-    return float(d @ (1.0 - 1.0 / PERIODS))
 
 
 def both_dropped(d, distance):
     """P(two neurons are dropped): they are kept together at the periods that divide the distance,
     and never otherwise."""
-    return float(d @ (1.0 - 2.0 / PERIODS + (distance % PERIODS == 0) / PERIODS))
+    return float(d.probabilities @ (1.0 - 2.0 / PERIODS + (distance % PERIODS == 0) / PERIODS))
 
 
 def correlation(d, distance):
-    q = rate(d)
-    return (both_dropped(d, distance) - q * q) / (q * (1.0 - q))
+    return (both_dropped(d, distance) - d.rate**2) / (d.rate * (1.0 - d.rate))
 
 
 def test_the_bound_is_the_exact_tail():
@@ -104,8 +83,7 @@ def test_the_bound_is_the_exact_tail():
 
 @pytest.mark.parametrize("p", [0.3, 0.5, 0.7])
 def test_every_neuron_is_dropped_at_the_rate(p):
-    d = max_entropy(p)
-    assert rate(d) == pytest.approx(p, abs=1e-9)
+    d = searched(p)
     assert outside(dropped_rows(d).sum(0), np.full(NEURONS, p)) == 0
     # The check sees offsets that are not drawn, and a rate that is off by 0.02.
     assert outside(dropped_rows(d, drawn=False).sum(0), np.full(NEURONS, p)) > 0
@@ -114,14 +92,14 @@ def test_every_neuron_is_dropped_at_the_rate(p):
 
 @pytest.mark.parametrize("skew", [1, -1, 11])
 def test_every_tile_is_dropped_at_the_rate(skew):
-    d = max_entropy(0.5)
+    d = searched(0.5)
     counts = dropped_tiles(d, skew).sum(0)
     assert outside(counts, np.full(len(counts), 0.5)) == 0
     assert outside(counts, np.full(len(counts), 0.52)) == len(counts)
 
 
 def test_pairs_of_neurons_are_dropped_together_as_theory_says():
-    d = max_entropy(0.5)
+    d = searched(0.5)
     dropped = dropped_rows(d)
     first, second = np.triu_indices(NEURONS, 1)
     counts = (dropped.T @ dropped)[first, second]
@@ -132,7 +110,7 @@ def test_pairs_of_neurons_are_dropped_together_as_theory_says():
 
 
 def test_pairs_of_tiles_are_dropped_together_as_theory_says():
-    d = max_entropy(0.5)
+    d = searched(0.5)
     dropped = dropped_tiles(d, 1)
     row, column = np.divmod(np.arange(TILES[0] * TILES[1]), TILES[1])
     first, second = np.triu_indices(len(row), 1)
@@ -149,7 +127,7 @@ CORRELATIONS = {1: 0.255, 2: 0.541, 3: 0.402, 4: 0.638, 5: 0.326, 6: 0.745, 7: 0
 
 
 def test_correlations_between_neurons():
-    d = max_entropy(0.5)
+    d = searched(0.5)
     for distance, expected in CORRELATIONS.items():
         assert correlation(d, distance) == pytest.approx(expected, abs=5e-4)
     measured = np.corrcoef(dropped_rows(d).T)
@@ -159,4 +137,4 @@ def test_correlations_between_neurons():
         got = np.diagonal(measured, distance).mean()
         assert abs(got - correlation(d, distance)) < 5 / math.sqrt(STEPS)
     # A high rate leaves little room for period 1, and neighbours repel each other.
-    assert correlation(max_entropy(0.7), 1) == pytest.approx(-0.033, abs=5e-4)
+    assert correlation(searched(0.7), 1) == pytest.approx(-0.033, abs=5e-4)
