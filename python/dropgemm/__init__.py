@@ -1,7 +1,9 @@
 """dropgemm: dropout that makes the GEMM smaller.
 
-Arrays are NumPy arrays or PyTorch CPU tensors; results come in the caller's framework. PyTorch
-layers, and the conversion of models, are in dropgemm.torch.
+Arrays are NumPy arrays, PyTorch CPU tensors or JAX CPU arrays; results come in the caller's
+framework. PyTorch layers, and the conversion of models, are in dropgemm.torch.
+
+Examples begin with `import numpy as np` and `import dropgemm as dg`.
 """
 
 from importlib.metadata import version as _version
@@ -33,5 +35,9 @@ __all__ = [
 
 
 def cmake_dir() -> str:
-    """Where find_package(dropgemm) finds this installation: pass it as dropgemm_DIR."""
+    """Where find_package(dropgemm) finds this installation: pass it as dropgemm_DIR.
+
+    >>> print(f"cmake -S . -B build -Ddropgemm_DIR={dg.cmake_dir()}")
+    cmake -S . -B build -Ddropgemm_DIR=/.../dropgemm/lib/cmake/dropgemm
+    """
     return str(_Path(__file__).resolve().parent / "lib" / "cmake" / "dropgemm")

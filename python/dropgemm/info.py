@@ -29,10 +29,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def info_lines() -> Iterator[str]:
-    """The report, line by line; imports PyTorch where it is installed."""
+    """The report, line by line; imports PyTorch and JAX where they are installed."""
     yield f"dropgemm     {dropgemm.__version__}"
     yield f"python       {platform.python_version()}"
-    yield f"torch        {_torch_version()}"
+    for framework in ("torch", "jax"):
+        yield f"{framework:12} {_version(framework)}"
     current, problem = _current_backend()
     for name in dropgemm.backends():
         mark = " (in use)" if name == current else ""
@@ -83,8 +84,8 @@ def _current_backend() -> tuple[str, str]:
         return "", str(error)
 
 
-def _torch_version() -> str:
+def _version(framework: str) -> str:
     try:
-        return str(importlib.import_module("torch").__version__)
+        return str(importlib.import_module(framework).__version__)
     except ImportError:
         return "not installed"

@@ -37,6 +37,29 @@ def bernoulli_mask(
     0. like: an array that names the framework of the bits; without it step does, or NumPy.
 
     Raises ValueError for p outside [0, 1], sizes, site, step or call out of range.
+
+    >>> mask = dg.bernoulli_mask(2, 8, 0.5, seed=1, site=0, step=3)
+    >>> mask.to_dense().astype(int)
+    array([[1, 1, 0, 1, 0, 0, 0, 1],
+           [1, 1, 0, 1, 1, 1, 0, 0]])
+    >>> mask.equals(dg.bernoulli_mask(2, 8, 0.5, seed=1, site=0, step=4))
+    False
+
+    The same in PyTorch, and with a step that a compiled function may be given:
+
+    >>> import torch
+    >>> dg.bernoulli_mask(2, 8, 0.5, seed=1, site=0, step=torch.tensor(3)).to_dense().int()
+    tensor([[1, 1, 0, 1, 0, 0, 0, 1],
+            [1, 1, 0, 1, 1, 1, 0, 0]], dtype=torch.int32)
+
+    And in JAX:
+
+    >>> import jax.numpy as jnp
+    >>> like = jnp.zeros(1)  # any array of the framework
+    >>> mask = dg.bernoulli_mask(2, 8, 0.5, seed=1, site=0, step=3, like=like)
+    >>> mask.to_dense().astype(int)
+    Array([[1, 1, 0, 1, 0, 0, 0, 1],
+           [1, 1, 0, 1, 1, 1, 0, 0]], dtype=int32)
     """
     rows = to_integer("rows", rows, 0, 1 << 62)
     cols = to_integer("cols", cols, 0, 1 << 62)

@@ -1,4 +1,4 @@
-"""matmul: the one operator of this library, for NumPy arrays and PyTorch CPU tensors."""
+"""matmul: the one operator of this library, for the arrays of every framework."""
 
 from __future__ import annotations
 
@@ -39,10 +39,37 @@ def matmul(
 
     Returns out, or a new [M, N] array of the operands' framework. On PyTorch tensors this is the
     operator dropgemm::matmul, with gradients for a, b, bias and addend; out= then needs all
-    operands to be without gradient.
+    operands to be without gradient. On JAX arrays it runs at once, outside of jit, grad and vmap,
+    and has no out=.
 
     Raises ValueError for shapes, masks, read-only or overlapping outputs and TypeError for kinds
     and dtypes, saying operand, expected, got.
+
+    >>> keep = np.array([[True, True, False, False], [False, False, True, True]])
+    >>> x = np.array([[1, 2, np.nan, np.nan], [np.nan, np.nan, 3, 4]], np.float32)
+    >>> w = np.ones((3, 4), np.float32)  # as a layer keeps it: [out, in]
+    >>> mask = dg.TileMask.from_dense(keep, tile=(1, 2))
+    >>> dg.matmul(x, w, trans_b=True, a_mask=mask, scale=2.0)
+    array([[ 6.,  6.,  6.],
+           [14., 14., 14.]], dtype=float32)
+
+    PyTorch tensors have gradients, and dropped elements have none:
+
+    >>> import torch
+    >>> inputs = torch.from_numpy(x).requires_grad_()
+    >>> mask = dg.TileMask.from_dense(torch.from_numpy(keep), tile=(1, 2))
+    >>> dg.matmul(inputs, torch.ones(3, 4), trans_b=True, a_mask=mask).sum().backward()
+    >>> inputs.grad
+    tensor([[3., 3., 0., 0.],
+            [0., 0., 3., 3.]])
+
+    JAX arrays:
+
+    >>> import jax.numpy as jnp
+    >>> mask = dg.TileMask.from_dense(jnp.asarray(keep), tile=(1, 2))
+    >>> dg.matmul(jnp.asarray(x), jnp.ones((3, 4)), trans_b=True, a_mask=mask, activation="relu")
+    Array([[3., 3., 3.],
+           [7., 7., 7.]], dtype=float32)
     """
     framework = common_framework(a=a, b=b, bias=bias, addend=addend, out=out)
     for name, mask in (("a_mask", a_mask), ("b_mask", b_mask), ("out_mask", out_mask)):

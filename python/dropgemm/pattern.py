@@ -79,6 +79,13 @@ class RowPattern:
     """Keeps column c of a matrix iff (c - offset) mod period == 0 (the paper's RDP).
 
     Raises ValueError for period < 1 or offset outside [0, period).
+
+    >>> pattern = dg.RowPattern(period=3, offset=1)
+    >>> pattern.mask(2, 8).to_dense().astype(int)
+    array([[0, 1, 0, 0, 1, 0, 0, 1],
+           [0, 1, 0, 0, 1, 0, 0, 1]])
+    >>> pattern.scale
+    3.0
     """
 
     period: int
@@ -115,6 +122,12 @@ class TilePattern:
     pattern does no more than drop inputs: mask() warns.
 
     Raises ValueError for period < 1, offset outside [0, period), tiles below 1, any other skew.
+
+    >>> pattern = dg.TilePattern(period=2, tile=(1, 2))
+    >>> pattern.mask(out_features=3, in_features=8).to_dense().astype(int)
+    array([[1, 1, 0, 0, 1, 1, 0, 0],
+           [0, 0, 1, 1, 0, 0, 1, 1],
+           [1, 1, 0, 0, 1, 1, 0, 0]])
     """
 
     period: int

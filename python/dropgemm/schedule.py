@@ -48,6 +48,22 @@ class GyroSchedule:
 
     Warns once where a run at the batch of the first mask leaves subnets unused.
     Raises ValueError for counts below 1, p outside [0, 1], unknown order or draw.
+
+    >>> schedule = dg.GyroSchedule(8, 0.5, total_steps=1000, seed=0, site=0, subnets=16,
+    ...                            coscheduled=4, tile_rows=2, tile_cols=2)
+    >>> schedule.mask(0, batch=6).to_dense().astype(int)
+    array([[0, 0, 0, 0, 1, 1, 1, 1],
+           [0, 0, 0, 0, 1, 1, 1, 1],
+           [1, 1, 0, 0, 0, 0, 1, 1],
+           [1, 1, 0, 0, 0, 0, 1, 1],
+           [1, 1, 1, 1, 0, 0, 0, 0],
+           [1, 1, 1, 1, 0, 0, 0, 0]])
+    >>> schedule.subnets(0, batch=6), schedule.subnets(1, batch=6)
+    (array([0, 1, 2]), array([3, 0, 1]))
+    >>> schedule.subnets(250, batch=6)  # the next set of four
+    array([4, 5, 6])
+    >>> schedule.keep_rate, schedule.scale()
+    (0.5, 2.0)
     """
 
     def __init__(

@@ -41,6 +41,16 @@ class PatternDistribution:
     Arrays are read-only. Equal are those of equal probabilities and p.
 
     Raises ValueError for anything but a 1-D array of such probabilities.
+
+    >>> distribution = dg.PatternDistribution([0.5, 0.25, 0.25])
+    >>> distribution.sample(seed=0, site=0, step=2)  # (period, offset)
+    (3, 1)
+    >>> mask, scale = distribution.mask(seed=0, site=0, step=2, rows=2, cols=8)
+    >>> mask.to_dense().astype(int)
+    array([[0, 1, 0, 0, 1, 0, 0, 1],
+           [0, 1, 0, 0, 1, 0, 0, 1]])
+    >>> scale
+    array(3., dtype=float32)
     """
 
     probabilities: Values
@@ -165,6 +175,13 @@ def search_distribution(
     Raises ValueError for a max_period or features that cannot reach p (says the least that does),
     p outside [0, 1), weights outside [0.001, 1000], threshold <= 0, tolerance outside (0, 1],
     max_iterations < 1, an unknown method.
+
+    >>> found = dg.search_distribution(0.5, max_period=4)
+    >>> found.probabilities.round(2)
+    array([0.22, 0.25, 0.26, 0.27])
+    >>> exact = dg.search_distribution(0.5, max_period=4, method="exact")
+    >>> bool(abs(found.probabilities - exact.probabilities).sum() < 1e-3)
+    True
     """
     rate = to_rate("p", p)
     if method not in ("sgd", "exact"):

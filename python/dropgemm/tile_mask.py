@@ -15,12 +15,28 @@ class TileMask:
     """A mask over a matrix of `shape` [rows, cols], one bit per tile of `tile` elements.
 
     bits: uint32 [ceil(rows / tile rows), ceil(ceil(cols / tile cols) / 32)], contiguous, the
-    lowest bit first, padding bits 0; a NumPy array or a PyTorch tensor (which may also be int32
-    of the same bits). Tiles clip at the edges. The mask refers to the bits and copies nothing.
+    lowest bit first, padding bits 0; a NumPy array, a PyTorch tensor (which may also be int32 of
+    the same bits) or a JAX array. Tiles clip at the edges. The mask refers to the bits and copies
+    nothing.
     keep_hint: the keep rate that the mask was made for, which decides how a product is computed
     and never what comes out; read from the bits where it is not given.
 
     Raises TypeError and ValueError for bits of another kind, dtype or shape, or with padding set.
+
+    >>> mask = dg.TileMask(np.array([[0b01], [0b11]], np.uint32), shape=(4, 6), tile=(2, 3))
+    >>> mask
+    TileMask(shape=(4, 6), tile=(2, 3), keep_hint=0.75)
+    >>> mask.to_dense().astype(int)
+    array([[1, 1, 1, 0, 0, 0],
+           [1, 1, 1, 0, 0, 0],
+           [1, 1, 1, 1, 1, 1],
+           [1, 1, 1, 1, 1, 1]])
+    >>> mask.T.shape, mask.T.tile
+    ((6, 4), (3, 2))
+    >>> mask.equals(dg.TileMask.from_dense(mask.to_dense(), tile=(2, 3)))
+    True
+
+    In JAX a mask is a pytree of its bits.
     """
 
     __slots__ = ("_framework", "bits", "keep_hint", "shape", "tile", "transposed")
@@ -165,7 +181,7 @@ class TileMask:
 
     @property
     def framework(self) -> str:
-        """The framework of the bits: "numpy" or "torch"."""
+        """The framework of the bits: "numpy", "torch" or "jax"."""
         return self._framework.name
 
     def _words(self) -> npt.NDArray[np.uint32]:
