@@ -46,17 +46,34 @@ void write_zeros(const Product<T>& p, const Epilogue<T>& e, std::int64_t row, st
 }
 
 template <class T>
+bool writes_between(const Product<T>& p, const Epilogue<T>& e) {
+  const Axis& n = p.axes.n;
+  return n.step > 1 && n.step <= kMaxStep && e.d.col_stride == 1 &&
+         (e.aux_out.data == nullptr || e.aux_out.col_stride == 1) &&
+         (!n.any_empty || e.empty_is_zero);
+}
+
+template <class T>
 void fill_left_out(const Product<T>& p, const Epilogue<T>& e, T* zeros) {
   const Axis &m_axis = p.axes.m, &n_axis = p.axes.n;
   std::fill_n(zeros, p.kernels->nr, T(0));
   const bool fill_dropped = p.args->out_fill == OutFill::kZero;
   // Where the epilogue of nothing is 0, empty is as good as dropped.
   const bool empty_is_zero = fill_dropped && e.empty_is_zero;
+  // Columns that the tiles of computed rows write, zeros between them included.
+  const bool between = writes_between(p, e);
+  const std::int64_t first = n_axis.first - n_axis.first % n_axis.step;
+  const std::int64_t last = std::min(n_axis.extent, first + n_axis.size * n_axis.step);
 #pragma omp for schedule(static) nowait
   for (std::int64_t m = 0; m < m_axis.extent; ++m) {
     const Position row = position(m_axis, m);
     if (row == Position::kDropped || (row == Position::kEmpty && empty_is_zero)) {
       if (fill_dropped) write_zeros(p, e, m, 0, n_axis.extent);
+      continue;
+    }
+    if (row == Position::kCompute && between) {
+      if (fill_dropped && first > 0) write_zeros(p, e, m, 0, first);
+      if (fill_dropped && last < n_axis.extent) write_zeros(p, e, m, last, n_axis.extent);
       continue;
     }
     const std::int64_t runs = n_axis.runs != nullptr ? n_axis.num_runs : 1;
@@ -73,6 +90,8 @@ void fill_left_out(const Product<T>& p, const Epilogue<T>& e, T* zeros) {
   }
 }
 
+template bool writes_between<float>(const Product<float>&, const Epilogue<float>&);
+template bool writes_between<double>(const Product<double>&, const Epilogue<double>&);
 template void write_zeros<float>(const Product<float>&, const Epilogue<float>&, std::int64_t,
                                  std::int64_t, std::int64_t);
 template void write_zeros<double>(const Product<double>&, const Epilogue<double>&, std::int64_t,

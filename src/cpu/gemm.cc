@@ -84,6 +84,24 @@ void list_strip(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t m
   }
 }
 
+// Asks for the lines of D that a tile goes to.
+template <class T>
+void prefetch_tile(const Epilogue<T>& e, const TileStore<T>& tile) {
+  if (e.d.col_stride != e.step) return;
+  constexpr std::int64_t kLine = 64 / sizeof(T);
+  const std::int64_t n =
+      tile.col_index != nullptr ? tile.col_index[tile.col_begin] : tile.col_begin;
+  const std::int64_t width = (tile.cols - 1) * std::int64_t{e.step} + 1;
+  for (std::int32_t i = 0; i < tile.rows; ++i) {
+    const std::int64_t m =
+        tile.row_index != nullptr ? tile.row_index[tile.row_begin + i] : tile.row_begin + i;
+    const T* d = e.d.data + m * e.d.row_stride + n * e.step;
+    const auto past =
+        static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(d) % 64 / sizeof(T));
+    for (std::int64_t j = -past; j < width; j += kLine) __builtin_prefetch(d + j, 1);
+  }
+}
+
 // One mr x nr tile over depth [k0, k1).
 template <class T>
 void multiply_tile(const Product<T>& p, const Epilogue<T>& epilogue, const T* a, const T* b,
@@ -100,17 +118,12 @@ void multiply_tile(const Product<T>& p, const Epilogue<T>& epilogue, const T* a,
   tile.add_partial = k0 > 0;
   tile.is_final = k1 == p.k;
 
-  if (p.args->d.col_stride == 1) {
-    const std::int64_t n =
-        tile.col_index != nullptr ? tile.col_index[tile.col_begin] : tile.col_begin;
-    for (std::int32_t i = 0; i < tile.rows; ++i) {
-      const std::int64_t m =
-          tile.row_index != nullptr ? tile.row_index[tile.row_begin + i] : tile.row_begin + i;
-      const T* d = static_cast<const T*>(p.args->d.data) + m * p.args->d.row_stride + n;
-      __builtin_prefetch(d, 1);
-      __builtin_prefetch(d + tile.cols - 1, 1);
-    }
+  if (epilogue.step > 1) {
+    const std::int64_t begin = tile.col_begin * epilogue.step + p.axes.n.first - epilogue.before;
+    tile.span = static_cast<std::int32_t>(
+        std::min(tile.cols * std::int64_t{epilogue.step}, p.axes.n.extent - begin));
   }
+  prefetch_tile(epilogue, tile);
   p.kernels->multiply(segments, count, a, b, acc);
 
   // Pruned units of D have been skipped and compacted positions are not there; the others select.
@@ -189,16 +202,44 @@ Epilogue<T> make_epilogue(const GemmArgs& args) {
   // Factors that are infinite or NaN make NaN of 0.
   e.empty_is_zero = e.bias == nullptr && e.addend.data == nullptr && e.grad_aux.data == nullptr &&
                     e.scale * T(0) == T(0) && e.out_scale * T(0) == T(0);
+  e.step = 1;
+  return e;
+}
+
+template <class T>
+void to_kept(const CompactAxes& axes, Plane<T>* plane) {
+  if (plane->data == nullptr) return;
+  plane->data += axes.m.first * plane->row_stride + axes.n.first * plane->col_stride;
+  plane->row_stride *= axes.m.step;
+  plane->col_stride *= axes.n.step;
+}
+
+// The epilogue of what is kept, in packed positions.
+template <class T>
+Epilogue<T> kept_epilogue(const Product<T>& p, const Epilogue<T>& whole) {
+  Epilogue<T> e = whole;
+  const Axis& n = p.axes.n;
+  if (writes_between(p, whole)) {
+    e.step = static_cast<std::int32_t>(n.step);
+    e.before = static_cast<std::int32_t>(n.first % n.step);
+  }
+  to_kept(p.axes, &e.d);
+  to_kept(p.axes, &e.aux_out);
+  to_kept(p.axes, &e.addend);
+  to_kept(p.axes, &e.grad_aux);
+  if (e.bias != nullptr) e.bias += n.first * e.bias_stride;
+  e.bias_stride *= n.step;
   return e;
 }
 
 // What every thread of the team runs. Work is dealt dynamically, but each element of D is
 // computed by one thread in one order: the bits do not depend on the number of threads.
 template <class T>
-void run_team(const Product<T>& p, const Epilogue<T>& epilogue) {
+void run_team(const Product<T>& p, const Epilogue<T>& whole) {
   typename Product<T>::Scratch scratch = p.scratch_of(this_thread());
   if (p.args->a_sum != nullptr) sum_rows_of_a<T>(*p.args);
-  if (p.axes.any_left_out) fill_left_out(p, epilogue, scratch.acc);
+  if (p.axes.any_left_out) fill_left_out(p, whole, scratch.acc);
+  const Epilogue<T> epilogue = kept_epilogue(p, whole);
 
   if (p.n.count() == 0) return;
 

@@ -9,6 +9,9 @@
 
 namespace dropgemm::cpu {
 
+// Elements up to this far apart are loaded and stored by whole vectors.
+constexpr std::int32_t kMaxStep = 8;
+
 // A run of packed depth: [begin, begin + length).
 struct Segment {
   std::int32_t begin;
@@ -56,6 +59,10 @@ struct Epilogue {
   T out_scale;
   std::int32_t activation;
   std::int32_t grad_activation;
+  // Where above 1: columns of D and aux_out lie this far apart, and what lies between them is to be
+  // 0; so many of those zeros precede a column in its period.
+  std::int32_t step;
+  std::int32_t before;
   bool stream_zeros;   // D is too large to stay in the cache
   bool empty_is_zero;  // the epilogue of a sum of nothing is 0
 };
@@ -70,6 +77,7 @@ struct TileStore {
   std::int64_t col_begin;
   std::int32_t rows;
   std::int32_t cols;
+  std::int32_t span;          // where step > 1: elements of a row, columns and zeros, that are its
   const std::uint32_t* keep;  // bit j of word i: element (i, j) is kept; null: all are
   bool add_partial;           // D holds the sum over earlier depth
   bool is_final;              // false: only store the sum so far

@@ -37,6 +37,7 @@ void apply(const AxisMask& mask, Axis& first, Axis& second, Position where) {
 
 void gather(Axis& axis) {
   if (axis.index == nullptr) return;
+  std::int32_t* const index = axis.index;
   axis.size = 0;
   axis.num_runs = 0;
   for (std::int64_t i = 0; i < axis.extent; ++i) {
@@ -44,11 +45,18 @@ void gather(Axis& axis) {
       axis.runs[axis.num_runs++] = static_cast<std::int32_t>(i);
     }
     if (axis.position[i] == Position::kCompute) {
-      axis.index[axis.size++] = static_cast<std::int32_t>(i);
+      index[axis.size++] = static_cast<std::int32_t>(i);
     }
+    axis.any_empty |= axis.position[i] == Position::kEmpty;
   }
   axis.runs[axis.num_runs] = static_cast<std::int32_t>(axis.extent);
-  if (axis.size == axis.extent) axis.index = nullptr;  // nothing moves
+  const std::int32_t step = axis.size > 1 ? index[1] - index[0] : 1;
+  std::int64_t regular = std::min<std::int64_t>(axis.size, 1);
+  while (regular < axis.size && index[regular] - index[regular - 1] == step) ++regular;
+  if (regular < axis.size) return;
+  axis.first = axis.size > 0 ? index[0] : 0;
+  axis.step = step;
+  axis.index = nullptr;
 }
 
 void layout_bits(std::int64_t rows, std::int64_t cols, bool masked, Arena& arena, UnitBits* bits) {

@@ -20,11 +20,16 @@ enum class Position : std::uint8_t {
   kDropped = 2,  // dropped in D: 0
 };
 
-// A dimension after compaction. Without masks index and position are null: nothing moves.
+// A dimension after compaction. Where the kept positions are first, first + step, ... (all of them,
+// a run, every step-th) the index is null, and the axis is a strided view of the array. Without
+// masks position and runs are null as well.
 struct Axis {
   std::int64_t extent = 0;        // before
   std::int64_t size = 0;          // after
   std::int32_t* index = nullptr;  // [size] kept positions, ascending
+  std::int64_t first = 0;         // 0 where there is an index
+  std::int64_t step = 1;          // 1 where there is an index
+  bool any_empty = false;         // some position is kEmpty
   Position* position = nullptr;   // [extent]
   std::int32_t* runs = nullptr;   // [num_runs + 1] where the position changes, extent at the end
   std::int64_t num_runs = 0;

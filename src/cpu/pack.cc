@@ -43,13 +43,22 @@ bool selects(const Product<T>& p, const TileMaskView* mask) {
   return p.plan.path == GemmPath::kSelect && mask != nullptr && !p.args->dropped_are_zero;
 }
 
+// Where the view of what is kept begins.
+template <class T>
+const T* start(const ConstMatrixView& array, const Axis& lanes, std::int64_t lane_stride,
+               const Axis& depth, std::int64_t depth_stride) {
+  return static_cast<const T*>(array.data) + lanes.first * lane_stride + depth.first * depth_stride;
+}
+
 template <class T>
 Operand<T> a_operand(const Product<T>& p) {
   const ConstMatrixView& a = p.args->a;
   const bool trans = p.args->trans_a;
-  return {static_cast<const T*>(a.data),
-          trans ? a.col_stride : a.row_stride,
-          trans ? a.row_stride : a.col_stride,
+  const std::int64_t lane_stride = trans ? a.col_stride : a.row_stride;
+  const std::int64_t depth_stride = trans ? a.row_stride : a.col_stride;
+  return {start<T>(a, p.axes.m, lane_stride, p.axes.k, depth_stride),
+          lane_stride * p.axes.m.step,
+          depth_stride * p.axes.k.step,
           p.axes.m.index,
           &p.m,
           a_axis_mask(*p.args),
@@ -62,9 +71,11 @@ template <class T>
 Operand<T> b_operand(const Product<T>& p) {
   const ConstMatrixView& b = p.args->b;
   const bool trans = p.args->trans_b;
-  return {static_cast<const T*>(b.data),
-          trans ? b.row_stride : b.col_stride,
-          trans ? b.col_stride : b.row_stride,
+  const std::int64_t lane_stride = trans ? b.row_stride : b.col_stride;
+  const std::int64_t depth_stride = trans ? b.col_stride : b.row_stride;
+  return {start<T>(b, p.axes.n, lane_stride, p.axes.k, depth_stride),
+          lane_stride * p.axes.n.step,
+          depth_stride * p.axes.k.step,
           p.axes.n.index,
           &p.n,
           b_axis_mask(*p.args),

@@ -107,6 +107,10 @@ void pack_b(const Product<T>& product, std::int64_t strip_first, std::int64_t fi
 template <class T>
 void fill_left_out(const Product<T>& product, const Epilogue<T>& epilogue, T* zeros);
 
+// Whether tiles write the zeros between their columns too, which fill_left_out then leaves to them.
+template <class T>
+bool writes_between(const Product<T>& product, const Epilogue<T>& epilogue);
+
 // Zeros in columns [begin, end) of one row, in D and in aux_out.
 template <class T>
 void write_zeros(const Product<T>& product, const Epilogue<T>& epilogue, std::int64_t row,

@@ -23,6 +23,14 @@ enum class Layout { kRowMajor, kPadded, kColMajor, kSpread };  // kSpread: no st
 
 struct TileSize {
   std::int64_t rows = 0, cols = 0;  // 0: no mask
+  // Where period > 0: tile (i, j) is kept iff (i + j - offset) mod period == 0 and
+  // begin <= i + j < end. Otherwise tiles are drawn.
+  std::int64_t period = 0, offset = 0;
+  std::int64_t begin = 0, end = std::numeric_limits<std::int64_t>::max();
+
+  [[nodiscard]] bool kept(std::int64_t i, std::int64_t j) const {
+    return (i + j - offset) % period == 0 && i + j >= begin && i + j < end;
+  }
 };
 
 struct GemmCase {
@@ -40,16 +48,19 @@ struct GemmCase {
 
   [[nodiscard]] std::string text() const {
     auto tile = [](const TileSize& t) {
-      return std::to_string(t.rows) + "x" + std::to_string(t.cols);
+      const std::string size = std::to_string(t.rows) + "x" + std::to_string(t.cols);
+      if (t.period == 0) return size;
+      return size + " (" + std::to_string(t.offset) + " + " + std::to_string(t.period) + " i in [" +
+             std::to_string(t.begin) + ", " + std::to_string(t.end) + "))";
     };
     return "m" + std::to_string(m) + " n" + std::to_string(n) + " k" + std::to_string(k) +
            (trans_a ? " Ta" : "") + (trans_b ? " Tb" : "") + " masks a" + tile(a_tile) + " b" +
            tile(b_tile) + " d" + tile(d_tile) + " keep " + std::to_string(keep) + " layout " +
            std::to_string(static_cast<int>(layout)) + (bias ? " bias" : "") +
            (addend ? " addend" : "") + (aux_out ? " aux" : "") + (a_sum ? " a_sum" : "") +
-           (undefined_fill ? " undefined fill" : "") + " act " +
-           std::to_string(static_cast<int>(activation)) + " grad " +
-           std::to_string(static_cast<int>(grad)) + " seed " + std::to_string(seed);
+           (undefined_fill ? " undefined fill" : "") + " scales " + std::to_string(scale) + " " +
+           std::to_string(out_scale) + " act " + std::to_string(static_cast<int>(activation)) +
+           " grad " + std::to_string(static_cast<int>(grad)) + " seed " + std::to_string(seed);
   }
 };
 
@@ -115,7 +126,8 @@ class Mask {
     const std::int64_t row_words = mask_row_words(wide, tc);
     for (std::int64_t i = 0; i < ceil_div(tall, tr); ++i) {
       for (std::int64_t j = 0; j < ceil_div(wide, tc); ++j) {
-        if (kept(random))
+        const bool drawn = kept(random);
+        if (tile.period == 0 ? drawn : tile.kept(i, j))
           words_[static_cast<std::size_t>(i * row_words + j / 32)] |= 1U << (j % 32);
       }
     }

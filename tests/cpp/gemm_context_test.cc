@@ -34,14 +34,14 @@ TEST_P(GemmTest, Threads) {
 }
 
 TEST_P(GemmTest, BitsDoNotDependOnThreads) {
-  for (std::int64_t rows : {128, 512}) {
+  for (const TileSize& tile : {TileSize{128, 32}, {512, 32}, {512, 1, 3, 1}}) {
     Array<float> a(512, 256, Layout::kRowMajor), b(320, 256, Layout::kRowMajor);
     std::mt19937_64 random(3);
     std::uniform_real_distribution<float> uniform(-1, 1);
     auto draw = [&](auto, auto) { return uniform(random); };
     a.fill(draw), b.fill(draw);
-    const Mask ma(512, 256, {rows, 32}, 0.5, false, random);
-    const Mask md(512, 320, {rows, 32}, 0.5, false, random);
+    const Mask ma(512, 256, tile, 0.5, false, random);
+    const Mask md(512, 320, tile, 0.5, false, random);
     std::vector<Array<float>> results;
     for (std::int32_t threads : {1, 2, 3}) {
       results.emplace_back(512, 320, Layout::kRowMajor);

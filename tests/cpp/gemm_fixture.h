@@ -14,9 +14,14 @@ struct Implementation {
   std::string isa;  // of the cpu backend
 };
 
-inline std::vector<Implementation> implementations() {
-  std::vector<Implementation> all = {{"reference", ""}};
+inline std::vector<Implementation> cpu_implementations() {
+  std::vector<Implementation> all;
   for (const std::string& isa : cpu::isa_names()) all.push_back({"cpu", isa});
+  return all;
+}
+inline std::vector<Implementation> implementations() {
+  std::vector<Implementation> all = cpu_implementations();
+  all.insert(all.begin(), {"reference", ""});
   return all;
 }
 

@@ -1,0 +1,214 @@
+// Packing of every ISA: an operand's lines into panels of kP lanes, through squares that are
+// transposed where the lines run along the depth.
+#pragma once
+
+#include "cpu/kernel_vector.h"
+
+namespace dropgemm::cpu {
+namespace {
+
+inline std::int64_t at(const std::int32_t* index, std::int64_t i) {
+  return index != nullptr ? index[i] : i;
+}
+// Indices ascend, so a range is contiguous iff its ends are as far apart as it is long.
+inline bool contiguous(const std::int32_t* index, std::int64_t begin, std::int64_t count) {
+  return index == nullptr || index[begin + count - 1] - index[begin] == count - 1;
+}
+
+inline std::int64_t magnitude(std::int64_t stride) { return stride < 0 ? -stride : stride; }
+
+// kRegister: lanes of a register.
+template <class T, int kRegister, int kP>
+struct Packing {
+  static constexpr std::int64_t kPrefetchRows = 8;
+  static constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+
+  // The narrowest power of two that holds kP lanes, or a register.
+  static constexpr int square_width() {
+    int w = 2;
+    while (w * 2 <= kRegister && w < kP) w *= 2;
+    return w;
+  }
+  // The widest power of two that divides kP, or a register.
+  static constexpr int copy_width() {
+    int w = 1;
+    while (w * 2 <= kRegister && kP % (w * 2) == 0) w *= 2;
+    return w;
+  }
+
+  // ---- lines along the depth --------------------------------------------------------------
+
+  static constexpr int kW = square_width();
+  typedef Lanes<T, kW> Square;
+  typedef typename Square::V V;
+
+  template <int kStep>
+  static void load_rows(const T* const* row, std::int64_t offset, V* r) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kW; ++i) r[i] = Square::template load_apart<kStep>(row[i] + offset);
+  }
+
+  // Packed depths k .. k + kW - 1 of kW rows.
+  static void load_square(const PackArgs<T>& x, const T* const* row, std::int64_t k, V* r) {
+    static_assert(kMaxStep == 8, "one case a step");
+    if (contiguous(x.depth_index, k, kW)) {
+      const std::int64_t offset = at(x.depth_index, k) * x.depth_stride;
+      switch (x.depth_stride) {
+        case 1:
+          return load_rows<1>(row, offset, r);
+        case 2:
+          return load_rows<2>(row, offset, r);
+        case 3:
+          return load_rows<3>(row, offset, r);
+        case 4:
+          return load_rows<4>(row, offset, r);
+        case 5:
+          return load_rows<5>(row, offset, r);
+        case 6:
+          return load_rows<6>(row, offset, r);
+        case 7:
+          return load_rows<7>(row, offset, r);
+        case 8:
+          return load_rows<8>(row, offset, r);
+        default:
+          break;
+      }
+    }
+    std::int64_t offset[kW];
+    for (int j = 0; j < kW; ++j) offset[j] = at(x.depth_index, k + j) * x.depth_stride;
+    for (int i = 0; i < kW; ++i) {
+      T line[kW];
+      for (int j = 0; j < kW; ++j) line[j] = row[i][offset[j]];
+      r[i] = Square::load(line);
+    }
+  }
+
+  static void pack_along_depth(const PackArgs<T>& x, std::int64_t lane, int lanes, T* out) {
+    for (int h = 0; h < kP; h += kW) {
+      constexpr int kBytes = static_cast<int>(sizeof(T));
+      const int width = kP - h < kW ? kP - h : kW;
+      const T* row[kW];
+      for (int i = 0; i < kW; ++i) {
+        const int last = h + i < lanes ? h + i : lanes - 1;
+        row[i] = x.source + at(x.lane_index, lane + last) * x.lane_stride;
+      }
+      for (std::int32_t s = 0; s < x.num_segments; ++s) {
+        std::int64_t k = x.segments[s].begin;
+        const std::int64_t end = k + x.segments[s].length;
+        for (; k + kW <= end; k += kW) {
+          T* o = out + (k - x.depth_origin) * kP + h;
+          V r[kW];
+          load_square(x, row, k, r);
+          Square::transpose(r);
+          if (width == kW) {
+#pragma GCC unroll 16
+            for (int i = 0; i < kW; ++i) Square::put(o + i * kP, r[i]);
+          } else {
+            constexpr int kRest = kP % kW == 0 ? kW : kP % kW;
+            for (int i = 0; i < kW; ++i) __builtin_memcpy(o + i * kP, &r[i], kRest * kBytes);
+          }
+        }
+        for (; k < end; ++k) {
+          const std::int64_t offset = at(x.depth_index, k) * x.depth_stride;
+          T* o = out + (k - x.depth_origin) * kP + h;
+          for (int i = 0; i < width; ++i) o[i] = row[i][offset];
+        }
+      }
+    }
+  }
+
+  // ---- lines along the lanes --------------------------------------------------------------
+
+  // kP lanes that lie `step` apart; kStep is step where it is one that has loads of its own.
+  template <int kStep>
+  static void copy(const T* from, std::int64_t step, T* out) {
+    constexpr int kCopy = copy_width();
+    if constexpr (kStep == 1) {
+      __builtin_memcpy(out, from, kP * sizeof(T));
+    } else if constexpr (kStep > 0 && kCopy >= 4) {
+      typedef Lanes<T, kCopy> Copy;
+#pragma GCC unroll 16
+      for (int j = 0; j < kP; j += kCopy) {
+        Copy::put(out + j, Copy::template load_apart<kStep>(from + j * kStep));
+      }
+    } else {
+      for (int j = 0; j < kP; ++j) out[j] = from[j * step];
+    }
+  }
+
+  // Whole depth rows, all panels of a row together.
+  template <int kStep>
+  static void pack_along_lanes(const PackArgs<T>& x) {
+    const std::int64_t step = x.lane_stride, full = x.count / kP * kP;
+    const bool flat = contiguous(x.lane_index, x.lane_begin, x.count);
+    for (std::int32_t s = 0; s < x.num_segments; ++s) {
+      const std::int64_t end = x.segments[s].begin + x.segments[s].length;
+      for (std::int64_t k = x.segments[s].begin; k < end; ++k) {
+        const T* row = x.source + at(x.depth_index, k) * x.depth_stride;
+        const std::int64_t ahead = k + kPrefetchRows < end ? k + kPrefetchRows : end - 1;
+        const T* next = x.source + at(x.depth_index, ahead) * x.depth_stride;
+        for (std::int64_t i = 0; i < full; i += kP) {
+          T* o = x.out + i / kP * x.panel_stride + (k - x.depth_origin) * kP;
+          const std::int64_t p = x.lane_begin + i;
+          if (flat || contiguous(x.lane_index, p, kP)) {
+            const std::int64_t first = at(x.lane_index, p) * step;
+            for (std::int64_t line = 0; line < kP * kStep; line += kLine) {
+              __builtin_prefetch(next + first + line);
+            }
+            __builtin_prefetch(next + first + (kP - 1) * kStep);
+            copy<kStep>(row + first, step, o);
+          } else {
+            for (int j = 0; j < kP; ++j) o[j] = row[x.lane_index[p + j] * step];
+          }
+        }
+        if (full < x.count) {
+          T* o = x.out + full / kP * x.panel_stride + (k - x.depth_origin) * kP;
+          for (std::int64_t j = 0; j < kP; ++j) {
+            const std::int64_t p = full + j;
+            o[j] = p < x.count ? row[at(x.lane_index, x.lane_begin + p) * step] : T(0);
+          }
+        }
+      }
+    }
+  }
+
+  static void pack(const PackArgs<T>& x) {
+    if (magnitude(x.lane_stride) < magnitude(x.depth_stride)) {
+      switch (x.lane_stride) {
+        case 1:
+          return pack_along_lanes<1>(x);
+        case 2:
+          return pack_along_lanes<2>(x);
+        case 3:
+          return pack_along_lanes<3>(x);
+        case 4:
+          return pack_along_lanes<4>(x);
+        case 5:
+          return pack_along_lanes<5>(x);
+        case 6:
+          return pack_along_lanes<6>(x);
+        case 7:
+          return pack_along_lanes<7>(x);
+        case 8:
+          return pack_along_lanes<8>(x);
+        default:
+          return pack_along_lanes<0>(x);
+      }
+    }
+    for (std::int64_t i = 0; i < x.count; i += kP) {
+      const int lanes = static_cast<int>(x.count - i < kP ? x.count - i : kP);
+      pack_along_depth(x, x.lane_begin + i, lanes, x.out + i / kP * x.panel_stride);
+    }
+  }
+
+  // Zeroes lane i of depth k where bit k of words[i] is 0.
+  static void select(T* panel, const std::uint32_t* words, std::int32_t depth) {
+    for (std::int32_t k = 0; k < depth; ++k) {
+      T* o = panel + static_cast<std::int64_t>(k) * kP;
+      for (int i = 0; i < kP; ++i) o[i] = (words[i] >> k & 1U) != 0 ? o[i] : T(0);
+    }
+  }
+};
+
+}  // namespace
+}  // namespace dropgemm::cpu

@@ -1,0 +1,211 @@
+// The epilogue of every ISA: a tile of sums on its way to D.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
+#include "cpu/kernel_pack.h"
+
+namespace dropgemm::cpu {
+namespace {
+
+constexpr std::int32_t kActNone = 0, kActRelu = 1, kActGeluErf = 2, kActGeluTanh = 3;
+
+template <class T>
+inline T activate(std::int32_t activation, T z) {
+  constexpr T kSqrtHalf = T(0.70710678118654752440), kSqrtTwoOverPi = T(0.79788456080286535588);
+  switch (activation) {
+    case kActRelu:
+      return z < T(0) ? T(0) : z;
+    case kActGeluErf:
+      return T(0.5) * z * (T(1) + T(erf(double(z * kSqrtHalf))));
+    case kActGeluTanh:
+      return T(0.5) * z * (T(1) + T(tanh(double(kSqrtTwoOverPi * (z + T(0.044715) * z * z * z)))));
+    default:
+      return z;
+  }
+}
+
+template <class T>
+inline T multiply_by_gradient(std::int32_t activation, T z, T g) {
+  constexpr T kSqrtHalf = T(0.70710678118654752440);
+  constexpr double kSqrtTwoOverPi = 0.79788456080286535588;
+  constexpr T kInvSqrtTwoPi = T(0.39894228040143267794);
+  switch (activation) {
+    case kActRelu:
+      return z <= T(0) ? T(0) : g;
+    case kActGeluErf:
+      return g * (T(0.5) * (T(1) + T(erf(double(z * kSqrtHalf)))) +
+                  z * kInvSqrtTwoPi * T(exp(double(T(-0.5) * z * z))));
+    case kActGeluTanh: {
+      // In float64, where the square of a large z does not overflow into 0 * infinity.
+      const double x = double(z), t = tanh(kSqrtTwoOverPi * (x + 0.044715 * x * x * x));
+      const double slope = kSqrtTwoOverPi * (1 + 3 * 0.044715 * x * x);
+      return g * T(0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope);
+    }
+    default:
+      return g;
+  }
+}
+
+// Tiles of kNv vectors of kLanes.
+template <class T, int kLanes, int kNv>
+struct Storing {
+  static constexpr int kNr = kNv * kLanes;
+  typedef Lanes<T, kLanes> Register;
+  typedef typename Register::V Vector;
+
+  static T finish(const Epilogue<T>& e, T sum, std::int64_t m, std::int64_t n) {
+    T z = e.scale * sum;
+    if (e.addend.data != nullptr) {
+      z += e.addend.data[m * e.addend.row_stride + n * e.addend.col_stride];
+    }
+    if (e.bias != nullptr) z += e.bias[n * e.bias_stride];
+    if (e.aux_out.data != nullptr) {
+      e.aux_out.data[m * e.aux_out.row_stride + n * e.aux_out.col_stride] = z;
+    }
+    T value = e.out_scale * activate(e.activation, z);
+    if (e.grad_aux.data != nullptr) {
+      const T below = e.grad_aux.data[m * e.grad_aux.row_stride + n * e.grad_aux.col_stride];
+      value = multiply_by_gradient(e.grad_activation, below, value);
+    }
+    return value;
+  }
+
+  // Any strides, ragged tiles, masks of single elements, GELU.
+  static void store_elements(const Epilogue<T>& e, const TileStore<T>& t) {
+    for (std::int32_t i = 0; i < t.rows; ++i) {
+      const std::int64_t m = at(t.row_index, t.row_begin + i);
+      for (std::int32_t j = 0; j < t.cols; ++j) {
+        const std::int64_t n = at(t.col_index, t.col_begin + j);
+        T* d = e.d.data + m * e.d.row_stride + n * e.d.col_stride;
+        T sum = t.acc[i * kNr + j];
+        if (t.add_partial) sum += *d;
+        if (!t.is_final) {
+          *d = sum;
+        } else if (t.keep != nullptr && (t.keep[i] >> j & 1U) == 0) {
+          *d = T(0);
+          if (e.aux_out.data != nullptr) {
+            e.aux_out.data[m * e.aux_out.row_stride + n * e.aux_out.col_stride] = T(0);
+          }
+        } else {
+          *d = finish(e, sum, m, n);
+        }
+      }
+      if (e.step > 1 && t.is_final) {
+        clear_between(e, t, e.d, m);
+        if (e.aux_out.data != nullptr) clear_between(e, t, e.aux_out, m);
+      }
+    }
+  }
+
+  // Zeros in the tile's span of row m of D or aux_out, but for its columns.
+  static void clear_between(const Epilogue<T>& e, const TileStore<T>& t, const Plane<T>& out,
+                            std::int64_t m) {
+    T* row = out.data + m * out.row_stride + t.col_begin * e.step - e.before;
+    for (std::int32_t j = 0, column = e.before; j < t.span; ++j) {
+      if (j == column) {
+        column += e.step;
+      } else {
+        row[j] = T(0);
+      }
+    }
+  }
+
+  // Columns of every array of the epilogue lie e.step apart.
+  static bool row_major(const Epilogue<T>& e) {
+    return e.d.col_stride == e.step && (e.bias == nullptr || e.bias_stride == e.step) &&
+           (e.addend.data == nullptr || e.addend.col_stride == e.step) &&
+           (e.aux_out.data == nullptr || e.aux_out.col_stride == e.step) &&
+           (e.grad_aux.data == nullptr || e.grad_aux.col_stride == e.step);
+  }
+
+  // Columns one after the other, or kApart: e.step apart with zeros between.
+  template <bool kApart>
+  static Vector get(const Epilogue<T>& e, const T* p) {
+    return kApart ? Register::load_apart(p, e.step) : Register::load(p);
+  }
+  template <bool kApart>
+  static void set(const Epilogue<T>& e, T* p, Vector z) {
+    if (kApart) {
+      Register::put_apart(p - e.before, z, e.step, e.before);
+    } else {
+      Register::put(p, z);
+    }
+  }
+
+  // A full-width tile, nothing but sums, scales, adds and ReLU.
+  template <bool kApart>
+  static void store_vectors(const Epilogue<T>& e, const TileStore<T>& t) {
+    const Vector zero = {};
+    const std::int64_t n = at(t.col_index, t.col_begin) * (kApart ? e.step : 1);
+    typedef decltype(zero == zero) Keep;
+    for (std::int32_t i = 0; i < t.rows; ++i) {
+      const std::int64_t m = at(t.row_index, t.row_begin + i);
+      for (int v = 0; v < kNv; ++v) {
+        const int lane = v * kLanes;
+        const std::int64_t j = n + lane * (kApart ? e.step : 1);
+        T* d = e.d.data + m * e.d.row_stride + j;
+        Vector z = Register::load(t.acc + i * kNr + lane);
+        if (t.add_partial) z += get<kApart>(e, d);
+        if (t.is_final) {
+          z *= e.scale;
+          if (e.addend.data != nullptr) {
+            z += get<kApart>(e, e.addend.data + m * e.addend.row_stride + j);
+          }
+          if (e.bias != nullptr) z += get<kApart>(e, e.bias + j);
+          Keep keep = zero == zero;
+          if (t.keep != nullptr) {
+            for (int l = 0; l < kLanes; ++l) keep[l] = -(t.keep[i] >> (lane + l) & 1U);
+          }
+          if (e.aux_out.data != nullptr) {
+            set<kApart>(e, e.aux_out.data + m * e.aux_out.row_stride + j, keep ? z : zero);
+          }
+          if (e.activation == kActRelu) z = z < zero ? zero : z;
+          z *= e.out_scale;
+          if (e.grad_aux.data != nullptr && e.grad_activation == kActRelu) {
+            const Vector below = get<kApart>(e, e.grad_aux.data + m * e.grad_aux.row_stride + j);
+            z = below <= zero ? zero : z;
+          }
+          z = keep ? z : zero;
+        }
+        set<kApart>(e, d, z);
+      }
+    }
+  }
+
+  static void store(const Epilogue<T>& e, const TileStore<T>& t) {
+    const bool simple = e.activation <= kActRelu && e.grad_activation <= kActRelu;
+    const bool whole = t.cols == kNr && contiguous(t.col_index, t.col_begin, kNr);
+    if (!simple || !whole || !row_major(e)) {
+      store_elements(e, t);
+    } else if (e.step == 1) {
+      store_vectors<false>(e, t);
+    } else if (t.span == kNr * e.step) {
+      store_vectors<true>(e, t);
+    } else {
+      store_elements(e, t);
+    }
+  }
+
+  static void stream_zeros(T* out, std::int64_t count) {
+    std::int64_t bytes = count * static_cast<std::int64_t>(sizeof(T));
+#if defined(__AVX__)
+    if (reinterpret_cast<std::uintptr_t>(out) % 64 == 0 && bytes % 64 == 0) {
+      for (char* line = reinterpret_cast<char*>(out); bytes > 0; bytes -= 64, line += 64) {
+        _mm256_stream_si256(reinterpret_cast<__m256i*>(line), _mm256_setzero_si256());
+        _mm256_stream_si256(reinterpret_cast<__m256i*>(line + 32), _mm256_setzero_si256());
+      }
+      return;
+    }
+#endif
+    memset(out, 0, static_cast<std::size_t>(bytes));
+  }
+};
+
+}  // namespace
+}  // namespace dropgemm::cpu

@@ -1,0 +1,144 @@
+// kW lanes of T in the compiler's vector extensions: transposition, loads of elements that lie a
+// small step apart, and stores that put zeros between them. Included by ISA files only: internal
+// linkage, nothing of the standard library.
+#pragma once
+
+#include "cpu/kernel.h"
+
+namespace dropgemm::cpu {
+namespace {
+
+template <class T>
+struct IntOf {
+  typedef std::int32_t Type;
+};
+template <>
+struct IntOf<double> {
+  typedef std::int64_t Type;
+};
+
+// Which lane of a vector of kW, or of a vector of zeros after it, belongs at element
+// i - kMaxStep of lanes that are spread `step` apart: lane[step][i].
+template <class Int, int kW>
+struct SpreadTable {
+  Int lane[kMaxStep + 1][kMaxStep + kMaxStep * kW];
+  constexpr SpreadTable() : lane() {
+    for (int step = 1; step <= kMaxStep; ++step) {
+      for (int i = 0; i < kMaxStep + kMaxStep * kW; ++i) {
+        const int at = i - kMaxStep;
+        const bool taken = at >= 0 && at % step == 0 && at / step < kW;
+        lane[step][i] = taken ? at / step : kW;
+      }
+    }
+  }
+};
+
+template <class T, int kW>
+struct Lanes {
+  typedef T V __attribute__((vector_size(kW * static_cast<int>(sizeof(T)))));
+  typedef typename IntOf<T>::Type Int;
+  typedef Int Index __attribute__((vector_size(sizeof(V))));
+
+  static V load(const T* p) {
+    V v;
+    __builtin_memcpy(&v, p, sizeof(V));
+    return v;
+  }
+  static void put(T* p, V v) { __builtin_memcpy(p, &v, sizeof(V)); }
+
+  // ---- transposition --------------------------------------------------------------------------
+
+  template <int kStep>
+  static void exchange(V* r) {
+    Index low, high;
+#pragma GCC unroll 16
+    for (int i = 0; i < kW; ++i) {
+      low[i] = (i & kStep) != 0 ? (i ^ kStep) + kW : i;
+      high[i] = (i & kStep) != 0 ? i + kW : (i ^ kStep);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kW; ++i) {
+      if ((i & kStep) != 0) continue;
+      const V x = r[i], y = r[i | kStep];
+      r[i] = __builtin_shuffle(x, y, low);
+      r[i | kStep] = __builtin_shuffle(x, y, high);
+    }
+  }
+  // kW vectors in place: log2(kW) rounds of exchanging halves.
+  static void transpose(V* r) {
+    exchange<1>(r);
+    if constexpr (kW > 2) exchange<2>(r);
+    if constexpr (kW > 4) exchange<4>(r);
+    if constexpr (kW > 8) exchange<8>(r);
+  }
+
+  // ---- elements apart -------------------------------------------------------------------------
+
+  // p[0], p[kStep], p[2 kStep], ...: vectors side by side over all that lies between, of which
+  // each gives its lanes. Reads nothing past the last element: the last vector ends with it.
+  template <int kStep>
+  static V load_apart(const T* p) {
+    V r = load(p);
+    if constexpr (kStep > 1) pick<kStep, 1>(p, &r);
+    return r;
+  }
+  static V load_apart(const T* p, std::int64_t step) {
+    static_assert(kMaxStep == 8, "one case a step");
+    switch (step) {
+      case 1:
+        return load_apart<1>(p);
+      case 2:
+        return load_apart<2>(p);
+      case 3:
+        return load_apart<3>(p);
+      case 4:
+        return load_apart<4>(p);
+      case 5:
+        return load_apart<5>(p);
+      case 6:
+        return load_apart<6>(p);
+      case 7:
+        return load_apart<7>(p);
+      case 8:
+        return load_apart<8>(p);
+      default: {
+        T line[kW];
+        for (int i = 0; i < kW; ++i) line[i] = p[i * step];
+        return load(line);
+      }
+    }
+  }
+
+  // z[0], z[1], ... as elements `step` apart in step * kW contiguous ones, zeros elsewhere; z[0]
+  // is element `before` of them. 1 < step <= kMaxStep, before < step.
+  static void put_apart(T* p, V z, std::int32_t step, std::int32_t before) {
+    const Int* lane = kSpread.lane[step] + (kMaxStep - before);
+    for (std::int32_t v = 0; v < step; ++v) {
+      Index from;
+      __builtin_memcpy(&from, lane + v * kW, sizeof(Index));
+      put(p + v * kW, __builtin_shuffle(z, V{}, from));
+    }
+  }
+
+ private:
+  static constexpr SpreadTable<Int, kW> kSpread{};
+
+  // Lanes whose elements lie in the kVector-th vector's share of what is read.
+  template <int kStep, int kVector>
+  static void pick(const T* p, V* r) {
+    constexpr int kLast = (kW - 1) * (kStep - 1);  // where the last vector may begin
+    constexpr int kBegin = kVector * kW < kLast ? kVector * kW : kLast;
+    constexpr bool kAny = (kVector * kW + kStep - 1) / kStep * kStep < kVector * kW + kW;
+    Index from;
+#pragma GCC unroll 16
+    for (int i = 0; i < kW; ++i) {
+      const int at = i * kStep;
+      from[i] = at / kW == kVector ? kW + at - kBegin : kVector == 1 && at < kW ? at : i;
+    }
+    if constexpr (kAny) *r = __builtin_shuffle(*r, load(p + kBegin), from);
+    if constexpr (kVector + 1 < kStep) pick<kStep, kVector + 1>(p, r);
+  }
+};
+
+}  // namespace
+}  // namespace dropgemm::cpu
