@@ -32,7 +32,8 @@ def add_option(
 ) -> None:
     """Adds an option; values for which `parse` raises ValueError are refused with `expected`.
 
-    many: the option takes one value or several, and is parsed to a list.
+    default: None for one that `explanation` tells. many: the option takes one value or several,
+    and is parsed to a list.
     """
 
     def parse_or_refuse(text: str) -> object:
@@ -41,21 +42,23 @@ def add_option(
         except ValueError:
             raise OptionError(f"{name}: expected {expected}, got {text}") from None
 
-    shown = " ".join(map(str, default)) if isinstance(default, (list, tuple)) else default
+    if default is not None:
+        shown = " ".join(map(str, default)) if isinstance(default, (list, tuple)) else default
+        explanation += f" (default {shown})"
     parser.add_argument(
         name,
         type=parse_or_refuse,
         default=default,
         nargs="+" if many else None,
         metavar=name.strip("-").upper(),
-        help=f"{explanation} (default {shown})",
+        help=explanation,
     )
 
 
 def add_integer(
     parser: argparse.ArgumentParser,
     name: str,
-    default: int | Sequence[int],
+    default: int | Sequence[int] | None,
     explanation: str,
     low: int = 1,
     high: int = 1 << 31,
@@ -100,8 +103,10 @@ def add_choice(
             raise ValueError
         return text
 
-    expected = f"one of {', '.join(choices)}"
-    add_option(parser, name, parse, expected, default, explanation, many=many)
+    words = ", ".join(choices)
+    add_option(
+        parser, name, parse, f"one of {words}", default, f"{explanation}: {words}", many=many
+    )
 
 
 def add_picture(parser: argparse.ArgumentParser, name: str, default: str, explanation: str) -> None:

@@ -1,7 +1,9 @@
 """`dropgemm show`: what is drawn, the files that are written, and what is refused."""
 
+import argparse
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from matplotlib.text import Text
 import dropgemm as dg
 from dropgemm.__main__ import main
 from dropgemm.plots import schedule
-from dropgemm.plots.methods import METHODS, Draw, draw_mask
+from dropgemm.plots.methods import METHODS, STEP, Draw, draw_mask
 from dropgemm.plots.page import percent
 from dropgemm.plots.show import PICTURES
 from dropgemm.plots.work import LayerMasks
@@ -104,6 +106,21 @@ def test_the_users_matplotlib_is_left_alone(tmp_path, monkeypatch):
     assert matplotlib.rcParams["font.size"] == 30.0
 
 
+@pytest.mark.parametrize("picture", PICTURES)
+def test_the_guide_names_every_option_with_its_default(picture):
+    guide = Path(__file__).parents[2] / "python" / "README.md"
+    (row,) = re.findall(rf"^\| `{picture}` \| (.*) \|$", guide.read_text(), re.MULTILINE)
+    said = dict(re.findall(r"`(--[\w-]+)`(?: \(([^):;,]*))?", row))
+    parser = argparse.ArgumentParser(add_help=False)
+    PICTURES[picture].module.add_arguments(parser)
+    defaults = vars(parser.parse_args([]))
+    assert said.keys() == {f"--{name.replace('_', '-')}" for name in defaults}
+    for name, default in defaults.items():
+        words = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+        if default is not None:  # one that depends on other options
+            assert said[f"--{name.replace('_', '-')}"] in ("", "all of them", words)
+
+
 # --- Masks -------------------------------------------------------------------------------------
 
 
@@ -119,6 +136,27 @@ def test_the_masks_drawn_are_those_of_the_functional_api(tmp_path, saved):
     np.testing.assert_array_equal(
         gyro, dg.GyroSchedule(256, 0.25, **schedule).mask(70, 256).to_dense()
     )
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_patterns_are_drawn_from_the_distribution_of_the_rate(step, tmp_path, saved):
+    assert show(f"masks --methods row tile --p 0.4 --step {step}", tmp_path) == 0
+    row, tile = images(saved[0])
+    distribution = dg.search_distribution(0.4, features=8)
+    period, _ = distribution.sample(0, 0, step)
+    np.testing.assert_array_equal(row, distribution.mask(0, 0, step, 256, 256)[0].to_dense())
+    weights, _ = distribution.mask(0, 0, step, 256, 256, tile=(32, 32))
+    np.testing.assert_array_equal(tile, weights.to_dense())
+    said = words(saved[0])
+    if period == 1:
+        assert "Keeps every neuron, the same" in said
+        assert "Keeps every tile of 32 x 32 weights" in said
+    else:
+        assert f"Keeps one of {period} neurons, the same" in said
+        assert f"Keeps one of {period} tiles of 32 x 32 weights" in said
+    left = [percent(keep.mean()).replace("\xa0", " ") for keep in (row, tile)]
+    shares = re.findall(r"[\d.]+ %", said)
+    assert shares == [*[left[0]] * 3, "40 %", *[left[1]] * 3, "40 %"]
 
 
 def test_captions_say_what_is_drawn(tmp_path, saved):
@@ -183,7 +221,7 @@ def test_products_show_the_masks_and_what_they_leave(method, tmp_path, saved):
     sizes = 128, 64, 96
     options = "--batch 128 --in-features 64 --out-features 96 --seed 4"
     assert show(f"products --method {method} {options}", tmp_path) == 0
-    draw = Draw(0.5, 4, 0, 8)
+    draw = Draw(0.5, 4, STEP, 8)
     if method == "tile":
         given = LayerMasks(*sizes, weights=draw_mask(method, draw, 0, 96, 64).mask)
     else:
@@ -206,7 +244,8 @@ def test_products_show_the_masks_and_what_they_leave(method, tmp_path, saved):
     for one, other in zip(drawn, expected, strict=True):
         np.testing.assert_array_equal(one, other)
     shares = [percent(product.work) for product in (forward, inputs, weights)]
-    assert re.findall(r"[\d.]+\xa0%", " ".join(t.get_text() for t in saved[0].texts)) == shares
+    captions = " ".join(text.get_text() for text in saved[0].texts)
+    assert re.findall(r"[\d.]+\xa0%", captions)[-3:] == shares
 
 
 def test_one_side_leaves_half(tmp_path, saved):
@@ -215,6 +254,7 @@ def test_one_side_leaves_half(tmp_path, saved):
         assert re.findall(r"\d+ %", words(saved[-1])) == ["50 %"] * 3
         assert f"dropout of its {side}s" in words(saved[-1])
     assert show("products", tmp_path) == 0
+    assert images(saved[-1])[1].shape == (512, 384)
     assert re.findall(r"\d+ %", words(saved[-1])) == ["25 %"] * 3
 
 
@@ -323,6 +363,10 @@ BAD_OPTIONS = {
     "masks --methods gyro waltz": "--methods: expected one of bernoulli, gyro, block.*, got waltz",
     "masks --seed -1": r"--seed: expected an integer in \[0, 2\^63\), got -1",
     "masks --coscheduled none": "--coscheduled: expected an integer in .*, got none",
+    "masks --features 64 --p 0.6": (
+        r"--p: expected at most 0.5, which patterns of 2 tiles reach, got 0.6"
+    ),
+    "products --method row --in-features 1": "--p: expected at most 0, .* of 1 neuron .* got 0.5",
     "masks --out picture.gif": "--out: expected a name that ends in one of .png, .svg, .pdf, got",
     "masks --out nowhere/picture.png": "--out: expected a file in an existing folder, got nowhere",
     "schedule --steps 8 --start 8": r"--start: expected a step below --steps \(8\), got 8",
@@ -332,6 +376,9 @@ BAD_OPTIONS = {
     "tiles --skew 2": "--skew: expected an integer coprime to period 4, got 2",
     "tiles --offset 4": r"--offset: expected a number in \[0, 4\), the period, got 4",
     "tiles --period 9": "--period: expected at most the smaller of the mask's 8 tile rows .* got 9",
+    "products --method tile --sides input": (
+        "--sides: expected both for tile, which drops weights, got input"
+    ),
     "products --sides top": "--sides: expected one of both, input, output, got top",
     "products --method waltz": "--method: expected one of .*, got waltz",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from dropgemm.options import add_choice, add_integer, add_rate
-from dropgemm.plots.methods import METHODS, Draw, count, draw_mask
+from dropgemm.plots.methods import METHODS, STEP, Draw, count, draw_mask
 from dropgemm.plots.page import DROPPED, KEPT, MARGIN, Page
 from dropgemm.plots.panel import Panel, draw_panels, page_width
 from dropgemm.plots.work import LayerMasks, products
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_integer(parser, "--batch", 256, "samples", high=2049)
     add_integer(parser, "--features", 256, "neurons", high=2049)
     add_rate(parser, "--p", 0.5, "dropout rate")
-    add_integer(parser, "--step", 0, "training step", low=0, high=1 << 32)
+    add_integer(parser, "--step", STEP, "training step", low=0, high=1 << 32)
     add_integer(parser, "--coscheduled", 8, "subnets trained at the same time, for gyro and block")
     add_integer(parser, "--seed", 0, "of the masks", low=0, high=1 << 63)
 
@@ -36,7 +36,8 @@ def panels(args: argparse.Namespace) -> list[Panel]:
             axes = "samples", "neurons"
             drawn = draw_mask(method, draw, 0, args.batch, args.features)
             masks = LayerMasks(*sizes, inputs=drawn.mask)
-        found.append(Panel(method, drawn.name, drawn.mask, axes, products(masks), drawn.dropped))
+        words = f"{drawn.dropped} {drawn.elsewhere}".strip()
+        found.append(Panel(method, drawn.name, drawn.mask, axes, products(masks), words))
     return found
 
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dropgemm.options import add_choice, add_integer, add_rate
-from dropgemm.plots.methods import METHODS, Draw, draw_mask
+from dropgemm.options import OptionError, add_choice, add_integer, add_rate
+from dropgemm.plots.methods import METHODS, STEP, Draw, Drawn, draw_mask
 from dropgemm.plots.page import (
     BODY,
     DROPPED,
@@ -27,16 +27,18 @@ from dropgemm.plots.page import (
 from dropgemm.plots.work import LayerMasks, Product, products
 from dropgemm.tile_mask import TileMask
 
+# Batch, inputs and outputs at which blocks, and single neurons, are seen well.
+BLOCK_SIZES, SINGLE_SIZES = (512, 384, 512), (64, 48, 64)
 COLUMN, SEAM, GAP = 490, 14, 84  # pixels: of a product, between its operands, between products
 HEADINGS, HIGHEST = 84, 800  # pixels above the operands, and of them at most
 NOTHING = 1e-9  # below every share of a sum that is not empty
 
 
 class Picture(NamedTuple):
-    """What is drawn: the masks of a layer, their method in words, and the products."""
+    """What is drawn: a mask with its method in words, all masks of the layer, the products."""
 
+    drawn: Drawn
     masks: LayerMasks
-    name: str
     products: list[Product]
 
 
@@ -54,31 +56,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_choice(
         parser, "--sides", ("both", "input", "output"), "both", "where the layer has a dropout"
     )
-    add_integer(parser, "--batch", 512, "samples", high=2049)
-    add_integer(parser, "--in-features", 384, "inputs of the layer", high=2049)
-    add_integer(parser, "--out-features", 512, "outputs of the layer", high=2049)
+    sizes = {"--batch": "samples", "--in-features": "inputs", "--out-features": "outputs"}
+    for (name, what), blocks, single in zip(sizes.items(), BLOCK_SIZES, SINGLE_SIZES, strict=True):
+        words = f"{what} (default {blocks} for block and tile, else {single})"
+        add_integer(parser, name, None, words, high=2049)
     add_rate(parser, "--p", 0.5, "dropout rate")
-    add_integer(parser, "--step", 0, "training step", low=0, high=1 << 32)
+    add_integer(parser, "--step", STEP, "training step", low=0, high=1 << 32)
     add_integer(parser, "--coscheduled", 8, "subnets trained at the same time, for gyro and block")
     add_integer(parser, "--seed", 0, "of the masks", low=0, high=1 << 63)
 
 
+def layer_sizes(args: argparse.Namespace) -> tuple[int, int, int]:
+    """Batch, inputs and outputs: as asked for, or as large as the method's pieces ask for."""
+    given = args.batch, args.in_features, args.out_features
+    usual = BLOCK_SIZES if args.method in ("block", "tile") else SINGLE_SIZES
+    batch, inputs, outputs = (g or u for g, u in zip(given, usual, strict=True))
+    return batch, inputs, outputs
+
+
 def picture(args: argparse.Namespace) -> Picture:
-    """The masks of the layer that the options describe, and what they leave."""
+    """The masks of the layer that the options describe, and what they leave.
+
+    Raises OptionError for sides of a method that has none, for a rate that it does not reach.
+    """
     draw = Draw(args.p, args.seed, args.step, args.coscheduled)
-    sizes = args.batch, args.in_features, args.out_features
+    batch, in_features, out_features = layer_sizes(args)
     if args.method == "tile":
-        weights = draw_mask("tile", draw, 0, args.out_features, args.in_features)
-        masks = LayerMasks(*sizes, weights=weights.mask)
-        return Picture(masks, weights.name, products(masks))
-    inputs = draw_mask(args.method, draw, 0, args.batch, args.in_features)
-    outputs = draw_mask(args.method, draw, 1, args.batch, args.out_features)
+        if args.sides != "both":
+            raise OptionError(
+                f"--sides: expected both for tile, which drops weights, got {args.sides}"
+            )
+        weights = draw_mask("tile", draw, 0, out_features, in_features)
+        masks = LayerMasks(batch, in_features, out_features, weights=weights.mask)
+        return Picture(weights, masks, products(masks))
+    inputs = draw_mask(args.method, draw, 0, batch, in_features)
+    outputs = draw_mask(args.method, draw, 1, batch, out_features)
     masks = LayerMasks(
-        *sizes,
+        batch,
+        in_features,
+        out_features,
         inputs=inputs.mask if args.sides in ("both", "input") else None,
         outputs=outputs.mask if args.sides in ("both", "output") else None,
     )
-    return Picture(masks, inputs.name, products(masks))
+    return Picture(inputs, masks, products(masks))
 
 
 def operands(masks: LayerMasks) -> list[tuple[Operand, Operand, Operand]]:
@@ -137,10 +157,12 @@ def introduction(args: argparse.Namespace, found: Picture) -> str:
     }[args.sides]
     if args.method == "tile":
         where = "of its weights"
-    return (
-        f"A layer Y = X Wᵀ with dropout {where} ({found.name}, p = {args.p:g}, step {args.step}): "
-        "the factors of each product on the left and on top, the result where they meet."
+    text = (
+        f"A layer Y = X Wᵀ with dropout {where} ({found.drawn.name}, p = {args.p:g}, step "
+        f"{args.step}): the factors of each product on the left and on top, the result where they "
+        f"meet. {found.drawn.elsewhere}"
     )
+    return text.strip()
 
 
 def caption(product: Product) -> str:
