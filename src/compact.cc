@@ -126,10 +126,10 @@ Status check_compact_shape(const ConstMatrixView& xc, const ConstMatrixView& x,
     return Status::invalid("xc", expected, size_text(xc.rows, xc.cols));
   };
   if (axis == CompactAxis::kCols && xc.rows != x.rows) {
-    return refuse("[" + std::to_string(x.rows) + ", size], the rows of x");
+    return refuse("[" + std::to_string(x.rows) + ", size], the rows of the mask");
   }
   if (axis == CompactAxis::kRows && xc.cols != x.cols) {
-    return refuse("[size, " + std::to_string(x.cols) + "], the columns of x");
+    return refuse("[size, " + std::to_string(x.cols) + "], the columns of the mask");
   }
   if (axis == CompactAxis::kTiles && (xc.cols != mask.tile_cols || xc.rows % mask.tile_rows != 0)) {
     return refuse("[size * " + std::to_string(mask.tile_rows) + ", " +

@@ -5,6 +5,7 @@
 
 namespace dropgemm::python {
 
+void bind_compact(nanobind::module_& module);
 void bind_gemm(nanobind::module_& module);
 void bind_mask(nanobind::module_& module);
 void bind_pattern(nanobind::module_& module);

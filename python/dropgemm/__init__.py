@@ -10,6 +10,7 @@ from importlib.metadata import version as _version
 from pathlib import Path as _Path
 
 from dropgemm.backends import backends, use_backend
+from dropgemm.compact import compact, expand
 from dropgemm.masks import bernoulli_mask
 from dropgemm.matmul import matmul
 from dropgemm.pattern import RowPattern, TilePattern
@@ -28,6 +29,8 @@ __all__ = [
     "backends",
     "bernoulli_mask",
     "cmake_dir",
+    "compact",
+    "expand",
     "matmul",
     "search_distribution",
     "use_backend",

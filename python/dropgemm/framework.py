@@ -22,6 +22,8 @@ Array = Any  # an array of any framework
 NDArray = npt.NDArray[Any]
 Pair = tuple[int, int]
 
+TILES = 2  # the core's number for an axis of compact() that is neither rows nor columns
+
 
 def ceil_div(x: int, y: int) -> int:
     """x / y, rounded up."""
@@ -44,6 +46,33 @@ def to_number(name: str, value: object) -> float:
         f"{name}: expected a number or a float32 array of no dimension in the operands' "
         f"framework, got {type(value).__qualname__}"
     )
+
+
+def compact_shape(shape: Pair, tile: Pair, axis: int, size: int) -> tuple[int, ...]:
+    """The shape of what compact() makes of a matrix; axis is the core's number."""
+    return ((size, shape[1]), (shape[0], size), (size, *tile))[axis]
+
+
+def compact_matrix(xc: Array, tile: Pair, axis: int) -> Array:
+    """xc as the core takes it, a matrix: tiles one under the other."""
+    dimensions = 3 if axis == TILES else 2
+    if xc.ndim != dimensions:
+        raise ValueError(f"xc: expected a {dimensions}-D array, got {xc.ndim}-D")
+    if axis != TILES:
+        return xc
+    if tuple(xc.shape[1:]) != tile:
+        raise ValueError(
+            f"xc: expected shape (size, {tile[0]}, {tile[1]}), tiles of the mask, "
+            f"got {tuple(xc.shape)}"
+        )
+    return xc.reshape(xc.shape[0] * xc.shape[1], xc.shape[2])
+
+
+def check_floats(name: str, array: Array) -> None:
+    """TypeError unless an array is float32 or float64 of this machine's byte order, which DLPack
+    cannot say."""
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
 
 
 class Framework:
@@ -158,9 +187,8 @@ class Framework:
         """dropgemm.matmul; activation is the core's number."""
         operands = (("a", a), ("b", b), ("bias", bias), ("addend", addend), ("out", out))
         for name, array in operands:
-            # Of this machine's byte order, which DLPack cannot say.
-            if array is not None and array.dtype not in (np.float32, np.float64):
-                raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
+            if array is not None:
+                check_floats(name, array)
         for name, array in operands[:2]:
             if array.ndim != 2:
                 raise ValueError(f"{name}: expected a 2-D array, got {array.ndim}-D")
@@ -193,6 +221,24 @@ class Framework:
     def writable(self, out: Array) -> NDArray:
         """The memory of a user's output; an error where it must not be written to."""
         raise NotImplementedError
+
+    # --- Compaction: axis is the core's number ---------------------------------------------------
+
+    def compact(self, x: Array, mask: TileMask, axis: int, size: int) -> Array:
+        """dropgemm.compact of a size that is known."""
+        check_floats("x", x)
+        xc = self.empty(compact_shape(mask.shape, mask.tile, axis, size), x.dtype)
+        matrix = compact_matrix(xc, mask.tile, axis)
+        _core.compact(self.view("x", x), matrix, mask.arguments(), axis)
+        return self.wrap(xc)
+
+    def expand(self, xc: Array, mask: TileMask, axis: int) -> Array:
+        """dropgemm.expand."""
+        check_floats("xc", xc)
+        x = self.empty(mask.shape, xc.dtype)
+        matrix = compact_matrix(self.view("xc", xc), mask.tile, axis)
+        _core.expand(matrix, x, mask.arguments(), axis)
+        return self.wrap(x)
 
     def _factor(self, name: str, value: object) -> tuple[float, NDArray | None]:
         """A factor as (number, None) or (1, array of no dimension)."""

@@ -82,9 +82,9 @@ TEST_P(CompactCheck, NothingIsLostSilently) {
 
 TEST_P(CompactCheck, Shapes) {
   EXPECT_EQ(refusal([](auto& args) { args.xc.rows = 3; }),
-            "xc: expected [4, size], the rows of x, got [3, 5]");
+            "xc: expected [4, size], the rows of the mask, got [3, 5]");
   EXPECT_EQ(refusal([](auto& args) { args.axis = CompactAxis::kRows; }),
-            "xc: expected [size, 6], the columns of x, got [4, 5]");
+            "xc: expected [size, 6], the columns of the mask, got [4, 5]");
   EXPECT_EQ(refusal([](auto& args) { args.axis = CompactAxis::kTiles; }),
             "xc: expected [size * 2, 1], tiles of the mask, got [4, 5]");
   EXPECT_EQ(refusal([](auto& args) {

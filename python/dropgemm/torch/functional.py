@@ -11,6 +11,7 @@ from torch import Tensor
 from dropgemm import _core
 from dropgemm.framework import Framework, NDArray, Pair, bits_shape, to_number
 from dropgemm.tile_mask import TileMask
+from dropgemm.torch import compact as compaction
 from dropgemm.torch import operands, ops
 from dropgemm.torch.autograd import Arguments, MaskArguments
 from dropgemm.torch.tracing import needs_operator, refuse_forward_ad
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
 NO_MASK = MaskArguments(None, [], 1.0)
 
 
+def mask_words(mask: TileMask) -> tuple[Tensor, list[int]]:
+    """The bits of a mask and their layout, as the operators take them."""
+    return mask.bits, [*mask.shape, *mask.tile, int(mask.transposed)]
+
+
 def mask_arguments(mask: TileMask | None) -> MaskArguments:
     """A mask as the operators take it."""
     if mask is None:
         return NO_MASK
-    layout = [*mask.shape, *mask.tile, int(mask.transposed)]
-    return MaskArguments(mask.bits, layout, mask.keep_hint)
+    return MaskArguments(*mask_words(mask), mask.keep_hint)
 
 
 class Torch(Framework):
@@ -88,8 +93,7 @@ class Torch(Framework):
 
     def to_dense(self, mask: TileMask) -> Tensor:
         """By the operator dropgemm::expand_mask."""
-        bits, layout, _ = mask_arguments(mask)
-        dense: Tensor = torch.ops.dropgemm.expand_mask(bits, layout)
+        dense: Tensor = torch.ops.dropgemm.expand_mask(*mask_words(mask))
         return dense
 
     def to_step(self, step: Tensor) -> Tensor:
@@ -191,6 +195,18 @@ class Torch(Framework):
             raise RuntimeError("out: expected operands without gradient, got one that requires it")
         torch.ops.dropgemm.matmul_out(*args.flat(), out)
         return out
+
+    def compact(self, x: Tensor, mask: TileMask, axis: int, size: int) -> Tensor:
+        """By the operator dropgemm::compact."""
+        refuse_forward_ad(x)
+        bits, layout = mask_words(mask)
+        return compaction.compact(x, bits, layout, axis, size)
+
+    def expand(self, xc: Tensor, mask: TileMask, axis: int) -> Tensor:
+        """By the operator dropgemm::expand."""
+        refuse_forward_ad(xc)
+        bits, layout = mask_words(mask)
+        return compaction.expand(xc, bits, layout, axis)
 
 
 TORCH = Torch()

@@ -20,6 +20,13 @@ def dtype_code(name: str, tensor: torch.Tensor) -> int:
     return code
 
 
+def check_matrix(name: str, tensor: torch.Tensor) -> None:
+    """Raises TypeError and ValueError where matrix() would."""
+    dtype_code(name, tensor)
+    if tensor.dim() != 2:
+        raise ValueError(f"{name}: expected a 2-D tensor, got {tensor.dim()}-D")
+
+
 def matrix(name: str, tensor: torch.Tensor) -> tuple[int, ...]:
     """(address, dtype, rows, cols, row stride, col stride)."""
     if tensor.dim() != 2:

@@ -1,5 +1,5 @@
 """The PyTorch operators dropgemm::matmul, matmul_out, gyro_mask, bernoulli_mask,
-pattern_mask, expand_mask.
+pattern_mask, expand_mask, compact, expand.
 
 A mask travels as its bits (a tensor or None), a layout [rows, cols, tile rows, tile cols,
 transposed] and its keep hint. This file registers; dropgemm.torch.functional is what calls.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dropgemm import _core
-from dropgemm.tile_mask import bits_shape
+from dropgemm.framework import bits_shape, compact_matrix, compact_shape
 from dropgemm.torch import operands
 
 _MASKS = (
@@ -79,9 +79,7 @@ def _matmul(a: Tensor, b: Tensor, *args: Any) -> Tensor:
 def _matmul_shape(a: Tensor, b: Tensor, *args: Any) -> Tensor:
     """An empty [M, N] tensor: the operator's result without its values."""
     for name, tensor in (("a", a), ("b", b)):
-        operands.dtype_code(name, tensor)
-        if tensor.dim() != 2:
-            raise ValueError(f"{name}: expected a 2-D tensor, got {tensor.dim()}-D")
+        operands.check_matrix(name, tensor)
     trans_a, trans_b = args[9:11]
     return a.new_empty((a.shape[1 if trans_a else 0], b.shape[0 if trans_b else 1]))
 
@@ -178,6 +176,42 @@ def _expand_mask_shape(bits: Tensor, layout: list[int]) -> Tensor:
     return bits.new_empty((layout[0], layout[1]), dtype=torch.bool)
 
 
+def _compact(x: Tensor, bits: Tensor, layout: list[int], axis: int, size: int) -> Tensor:
+    xc = _compact_shape(x, bits, layout, axis, size)
+    matrix = compact_matrix(xc, (layout[2], layout[3]), axis)
+    _core.compact(
+        operands.matrix("x", x),
+        operands.matrix("xc", matrix),
+        operands.mask(bits, layout, 1.0),
+        axis,
+    )
+    return xc
+
+
+def _compact_shape(x: Tensor, bits: Tensor, layout: list[int], axis: int, size: int) -> Tensor:
+    operands.check_matrix("x", x)
+    rows, cols, tile_rows, tile_cols, _ = layout
+    return x.new_empty(compact_shape((rows, cols), (tile_rows, tile_cols), axis, size))
+
+
+def _expand(xc: Tensor, bits: Tensor, layout: list[int], axis: int) -> Tensor:
+    x = _expand_shape(xc, bits, layout, axis)
+    matrix = compact_matrix(xc, (layout[2], layout[3]), axis)  # which may be a copy: keep it
+    _core.expand(
+        operands.matrix("xc", matrix),
+        operands.matrix("x", x),
+        operands.mask(bits, layout, 1.0),
+        axis,
+    )
+    return x
+
+
+def _expand_shape(xc: Tensor, bits: Tensor, layout: list[int], axis: int) -> Tensor:
+    operands.dtype_code("xc", xc)
+    compact_matrix(xc, (layout[2], layout[3]), axis)
+    return xc.new_empty((layout[0], layout[1]))
+
+
 # Name, schema, CPU kernel, shape of the result.
 _OPERATORS: tuple[tuple[str, str, Callable[..., Any], Callable[..., Any]], ...] = (
     ("matmul", f"(Tensor a, Tensor b, {_MASKS}, {_REST}) -> Tensor", _matmul, _matmul_shape),
@@ -211,6 +245,18 @@ _OPERATORS: tuple[tuple[str, str, Callable[..., Any], Callable[..., Any]], ...] 
         _pattern_mask_shape,
     ),
     ("expand_mask", "(Tensor bits, SymInt[] layout) -> Tensor", _expand_mask, _expand_mask_shape),
+    (
+        "compact",
+        "(Tensor x, Tensor bits, SymInt[] layout, int axis, SymInt size) -> Tensor",
+        _compact,
+        _compact_shape,
+    ),
+    (
+        "expand",
+        "(Tensor xc, Tensor bits, SymInt[] layout, int axis) -> Tensor",
+        _expand,
+        _expand_shape,
+    ),
 )
 
 for _name, _schema, _kernel, _shape in _OPERATORS:
