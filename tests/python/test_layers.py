@@ -258,5 +258,5 @@ def test_report_says_what_was_done_and_why_not():
     assert "'3.body.2' Dropout(p=0.1), 96 features, keeps 3 of 3 tiles" in report
     assert "warning: site 1 keeps 1.000 of its features, where p=0.1 asks for 0.900" in report
     assert "tile_cols=8 would keep 0.917" in report
-    assert "not converted: '3.extra': it is in no nn.Sequential" in report
+    assert "not converted: '3.extra': no nn.Linear beside it can skip what it drops" in report
     assert [s.id for s in (model[2].site, model[3].body[2].site)] == [0, 1]

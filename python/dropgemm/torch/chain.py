@@ -1,54 +1,56 @@
 """Finding the dropouts of a model, and the Linear layers that may skip what they drop.
 
-Only plain nn.Sequential chains prove who produces and who consumes a value: a Linear is linked to
-a dropout where every module between them is element-wise and nothing can look in between.
+A Linear is linked to a dropout where the traced forward (graph.py) proves it: between the two there
+are only element-wise operations (operations.py), and nothing reads what would not be computed.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from torch import nn
 
-# Element-wise modules by exact type, and whether they map 0 to 0.
-_ZERO_AT_ZERO: dict[type[nn.Module], bool] = {
-    nn.Identity: True, nn.ReLU: True, nn.ReLU6: True, nn.LeakyReLU: True, nn.PReLU: True,
-    nn.ELU: True, nn.SELU: True, nn.CELU: True, nn.GELU: True, nn.SiLU: True, nn.Mish: True,
-    nn.Hardswish: True, nn.Tanh: True, nn.Softsign: True, nn.Tanhshrink: True,
-    nn.Softshrink: True, nn.Hardshrink: True,
-    nn.Sigmoid: False, nn.Hardsigmoid: False, nn.LogSigmoid: False, nn.Softplus: False,
-}  # fmt: skip
+from dropgemm.torch.graph import Graphs, trace
+from dropgemm.torch.link import Link, links_of
+from dropgemm.torch.operations import argument, function_dropout, label, module_of
+
+Refused = list[tuple[str, str]]
 
 
-@dataclass
-class Link:
-    """A dropout of a chain and its neighbours, each with its name in the model."""
+def find_links(model: nn.Module) -> tuple[list[Link], Refused]:
+    """The dropouts that one place of a forward calls, and (name, why not) of all others.
 
-    name: str
-    dropout: nn.Dropout
-    producer: tuple[str, nn.Linear] | None = None  # its output is dropped here
-    consumer: tuple[str, nn.Linear] | None = None  # its input is zero where this drops
-    direct: bool = False  # the consumer reads the dropout's own result, and nothing else does
-    relu: tuple[str, nn.ReLU] | None = None  # all that is between the producer and the dropout
-    reason: str = ""  # why a neighbour is missing
+    In the order of model.named_modules(). Forwards run once, on symbolic values; the model is not
+    changed.
+    """
+    graphs = trace(model)
+    shared = shared_modules(model)
+    # Those with several names are left to convert, which refuses them.
+    repeated = {key for key, number in _calls(graphs).items() if number > 1} - shared.keys()
+    found: dict[int, Link] = {}
+    for forwards in graphs.forwards:
+        proved = [links_of(forward, repeated) for forward in forwards]
+        for key in dict.fromkeys(key for links in proved for key in links):
+            found.setdefault(key, _agreed([links.get(key) for links in proved]))
+    functions = _functions(graphs)
 
-
-def find_links(model: nn.Module) -> tuple[list[Link], list[tuple[str, str]]]:
-    """The dropouts of plain nn.Sequential chains, and (name, why not) of the others."""
-    links: list[Link] = []
-    seen: set[int] = set()
-    for chain in _chains(model):
-        for index, (name, module) in enumerate(chain):
-            if type(module) is nn.Dropout and id(module) not in seen:
-                seen.add(id(module))
-                links.append(_link(chain, index, name, module))
-    others = [
-        (name or "the model", "it is in no nn.Sequential, so what reads it is not known")
-        for name, module in model.named_modules()
-        if type(module) is nn.Dropout and id(module) not in seen
-    ]
-    return links, others
+    chosen: list[Link] = []
+    others: Refused = []
+    for name, module in model.named_modules():
+        reasons = functions.get(name, []) + list(_of_another_kind(module))
+        if type(module) is nn.Dropout:
+            link = found.get(id(module))
+            if link is None:
+                reasons.append(_why_unseen(model, name, graphs))
+            elif id(module) in repeated:
+                reasons.append(_why_repeated(graphs, module))
+            elif link.refusal:
+                reasons.append(link.refusal)
+            else:
+                chosen.append(link)
+        others += [(name or "the model", reason) for reason in reasons]
+    return chosen, others
 
 
 def shared_modules(model: nn.Module) -> dict[int, list[str]]:
@@ -66,74 +68,83 @@ def shared_modules(model: nn.Module) -> dict[int, list[str]]:
     return shared
 
 
-Chain = list[tuple[str, nn.Module]]
+def _calls(graphs: Graphs) -> Counter[int]:
+    """How often each module may run, by id."""
+    total = Counter(graphs.loose)
+    for forwards in graphs.forwards:
+        most: Counter[int] = Counter()
+        for forward in forwards:
+            most |= Counter(
+                id(module_of(node)) for node in forward.nodes if node.op == "call_module"
+            )
+        total += most
+    return total
 
 
-def _chains(model: nn.Module) -> list[Chain]:
-    """Every maximal chain of modules run one after the other, in the order of the model."""
-    chains: list[Chain] = []
-
-    def walk(name: str, module: nn.Module) -> None:
-        if type(module) is nn.Sequential:
-            chain: Chain = []
-            chains.append(chain)
-            flatten(chain, name, module)
-        else:
-            for child_name, child in module.named_children():
-                walk(_join(name, child_name), child)
-
-    def flatten(chain: Chain, name: str, sequential: nn.Module) -> None:
-        for child_name, child in sequential._modules.items():
-            if child is None:
-                continue
-            path = _join(name, child_name)
-            if type(child) is nn.Sequential and not has_hooks(child):
-                flatten(chain, path, child)
-            else:
-                chain.append((path, child))
-                walk(path, child)
-
-    walk("", model)
-    return chains
+def _agreed(links: list[Link | None]) -> Link:
+    """What holds with and without the optional arguments of a forward."""
+    first, *rest = [link for link in links if link is not None]
+    without = len(rest) + 1 < len(links)
+    why = "it does not hold for every choice of optional arguments"
+    if without or any(link.producer != first.producer for link in rest):
+        first.producer, first.relu, first.producer_reason = None, None, why
+    if without or any(link.consumer != first.consumer for link in rest):
+        first.consumer, first.further, first.consumer_reason = None, [], why
+    if without or any(link.relu != first.relu for link in rest):
+        first.relu = None
+    first.further = [pair for pair in first.further if all(pair in link.further for link in rest)]
+    first.direct = all(link is not None and link.direct for link in links)
+    first.direct = first.direct and first.consumer is not None
+    first.refusal = next((link.refusal for link in (first, *rest) if link.refusal), "")
+    return first
 
 
-def _link(chain: Chain, index: int, name: str, dropout: nn.Dropout) -> Link:
-    link = Link(name, dropout)
-    if has_hooks(dropout):
-        link.reason = "it has hooks, which must see its result"
-        return link
-    for distance, (before_name, before) in enumerate(reversed(chain[:index])):
-        if has_hooks(before):
-            link.reason = f"'{before_name}' before it has hooks"
-        elif type(before) is nn.Linear:
-            link.producer = (before_name, before)
-            between = chain[index - 1]
-            if distance == 1 and type(between[1]) is nn.ReLU:
-                link.relu = between[0], between[1]
-        elif type(before) in _ZERO_AT_ZERO:
-            continue
-        break
-    for position, (after_name, after) in enumerate(chain[index + 1 :]):
-        if has_hooks(after):
-            link.reason = f"'{after_name}' after it has hooks"
-        elif type(after) is nn.Linear:
-            link.consumer = (after_name, after)
-            link.direct = position == 0
-        elif _ZERO_AT_ZERO.get(type(after), False):
-            continue
-        break
-    return link
+def _functions(graphs: Graphs) -> dict[str, list[str]]:
+    """Calls of dropout functions, as reasons, by the name of the module whose forward has them."""
+    calls: dict[str, list[str]] = {}
+    for forwards in graphs.forwards:
+        for node in forwards[0].nodes:
+            name = function_dropout(node)
+            if name is not None:
+                reason = f"its forward calls {name}, where there is no module to convert"
+                calls.setdefault(node.meta["owner"], []).append(reason)
+    return calls
 
 
-def has_hooks(module: nn.Module) -> bool:
-    """True where code of the user sees what a module reads or writes."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )
+def _of_another_kind(module: nn.Module) -> Iterator[str]:
+    """Why a module that drops by itself is left alone."""
+    kind = type(module).__name__
+    if type(module) is nn.Dropout:
+        return
+    if isinstance(module, nn.Dropout):
+        yield f"{kind} is a subclass of nn.Dropout, and may do something else"
+    elif isinstance(module, nn.modules.dropout._DropoutNd):
+        yield f"{kind} is no nn.Dropout, which alone is converted"
+    elif isinstance(module, (nn.MultiheadAttention, nn.RNNBase)) and module.dropout > 0.0:
+        yield f"{kind} drops inside, where there is no module to convert"
 
 
-def _join(name: str, child: str) -> str:
-    return f"{name}.{child}" if name else child
+def _why_repeated(graphs: Graphs, dropout: nn.Module) -> str:
+    behind = [
+        label(source)
+        for forwards in graphs.forwards
+        for node in forwards[0].nodes
+        if module_of(node) is dropout and (source := argument(node)) is not None
+    ]
+    places = f", behind {' and '.join(behind)}" if len(behind) > 1 else ""
+    return f"it is called at more than one place{places}; a mask belongs to one place"
+
+
+def _why_unseen(model: nn.Module, name: str, graphs: Graphs) -> str:
+    """Which forward could not be traced, where a dropout is in no graph."""
+    while name:
+        name = name.rpartition(".")[0]
+        owner = model.get_submodule(name)
+        why = graphs.refused.get(id(owner))
+        if why is not None and not isinstance(owner, (nn.ModuleList, nn.ModuleDict)):
+            who = f"'{name}'" if name else "the model"
+            return (
+                "it is in no nn.Sequential, so what reads it is not known: the forward of "
+                f"{who} ({type(owner).__name__}) could not be traced, as {why}"
+            )
+    return "no forward that could be traced calls it"
