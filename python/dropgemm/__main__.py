@@ -27,6 +27,9 @@ COMMANDS = {
         "dropgemm.demo",
         "train on Fashion-MNIST with conventional, block-wise gyro and gyro dropout",
     ),
+    "search": Command(
+        "dropgemm.plots.search", "how often to draw which pattern, so that a rate is met"
+    ),
     "show": Command("dropgemm.plots.show", "draw masks, schedules and what they leave of products"),
     "info": Command("dropgemm.info", "print versions, backends, CPU features, OpenMP runtimes"),
 }

@@ -109,7 +109,9 @@ def add_choice(
     )
 
 
-def add_picture(parser: argparse.ArgumentParser, name: str, default: str, explanation: str) -> None:
+def add_picture(
+    parser: argparse.ArgumentParser, name: str, default: str | None, explanation: str
+) -> None:
     """Adds an option that takes the name of a picture to be written, parsed to a Path."""
 
     def parse(text: str) -> Path:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 import dropgemm as dg
 from dropgemm.__main__ import main
@@ -18,6 +17,7 @@ from dropgemm.plots.page import percent
 from dropgemm.plots.show import PICTURES
 from dropgemm.plots.work import LayerMasks
 from dropgemm.plots.work import products as layer_products
+from figures import assert_legible, words
 
 SMALL = {
     "masks": "--batch 64 --features 64",
@@ -41,10 +41,6 @@ def show(options, folder="."):
 
 def images(figure):
     return [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
-
-
-def words(figure):
-    return " ".join(text.get_text() for text in figure.texts).replace("\xa0", " ")
 
 
 # --- Files -------------------------------------------------------------------------------------
@@ -77,21 +73,7 @@ def test_the_suffix_says_the_format_and_the_same_options_give_the_same_bytes(
 def test_nothing_is_written_over_anything_else(picture, tmp_path, saved):
     assert show(f"{picture} {SMALL[picture]}", tmp_path) == 0
     (figure,) = saved
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()
-    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
-    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
-    assert len(boxes) > 5
-    page = figure.bbox
-    for i, (text, box) in enumerate(boxes):
-        assert box.x0 >= page.x0, text
-        assert box.x1 <= page.x1, text
-        assert box.y0 >= page.y0, text
-        assert box.y1 <= page.y1, text
-        for other, second in boxes[:i]:
-            overlap_x = min(box.x1, second.x1) - max(box.x0, second.x0)
-            overlap_y = min(box.y1, second.y1) - max(box.y0, second.y0)
-            assert overlap_x <= 0 or overlap_y <= 0, (text, other)
+    assert_legible(figure)
 
 
 def test_the_users_matplotlib_is_left_alone(tmp_path, monkeypatch):
