@@ -113,6 +113,23 @@ def test_drawn_masks_are_numpys(step):
             assert_same(ids, schedule.subnets(6, 41).astype(np.int32))
 
 
+@pytest.mark.parametrize("tile", [None, (8, 16)])
+def test_drawn_patterns_are_numpys_and_scales_are_arrays(tile):
+    found = dg.search_distribution(0.6, 4, "exact")
+    where = {"seed": 1, "site": 2, "rows": 64, "cols": 96, "tile": tile}
+    for step in (0, 3, 500):
+        ours, period = found.mask(step=step, **where)
+        theirs, scale = found.mask(step=jnp.asarray(step), **where)
+        assert_same(theirs.bits, ours.bits)
+        assert_same(scale, period)
+        assert theirs.keep_hint == ours.keep_hint == 1 - found.rate
+        assert found.sample(1, 2, jnp.asarray(step)) == found.sample(1, 2, step)
+        x = np.random.default_rng(step).standard_normal((64, 96)).astype(np.float32)
+        expected = dg.matmul(x, x, trans_b=True, b_mask=ours, scale=period)
+        x = jnp.asarray(x)
+        assert_same(dg.matmul(x, x, trans_b=True, b_mask=theirs, scale=scale), expected)
+
+
 def test_a_step_in_an_array_is_clamped_at_0():
     first = dg.bernoulli_mask(9, 9, 0.5, seed=0, site=0, step=jnp.array(-5))
     assert first.equals(dg.bernoulli_mask(9, 9, 0.5, seed=0, site=0, step=0))
@@ -265,6 +282,10 @@ BAD = {
                    "keep: expected bool, got float32"),
     "keep bfloat16": (lambda: dg.TileMask.from_dense(X.astype(jnp.bfloat16), tile=(1, 1)),
                       TypeError, "keep: expected a dtype that NumPy has, got bfloat16"),
+    "compact in jit": (lambda: jax.jit(lambda a: dg.compact(a, schedule_mask(0, X), 0, 4))(X),
+                       TypeError, "x: expected a JAX array with values, got a .*Tracer"),
+    "compact dtype": (lambda: dg.compact(jnp.arange(16).reshape(4, 4), schedule_mask(0, X), 0, 4),
+                      TypeError, "x: expected float32 or float64, got int32"),
     "mixed tile": (lambda: dg.TileMask.from_dense(jnp.eye(4) > 0, tile=(2, 2)), ValueError,
                    r"keep: expected one value in each 2x2 tile, got both in tile \(0, 0\)"),
 }  # fmt: skip
