@@ -39,8 +39,9 @@ def show(options, folder="."):
     return main(["show", *options.split(), "--out", f"{folder}/picture.png"])
 
 
-def images(figure):
-    return [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
+def images(figure, gid=None):
+    panels = [axes for axes in figure.axes if axes.images and axes.get_gid() == gid]
+    return [np.asarray(axes.images[0].get_array()) for axes in panels]
 
 
 # --- Files -------------------------------------------------------------------------------------
@@ -69,9 +70,9 @@ def test_the_suffix_says_the_format_and_the_same_options_give_the_same_bytes(
     assert first == second
 
 
-@pytest.mark.parametrize("picture", SMALL)
-def test_nothing_is_written_over_anything_else(picture, tmp_path, saved):
-    assert show(f"{picture} {SMALL[picture]}", tmp_path) == 0
+@pytest.mark.parametrize("options", [f"{name} {SMALL[name]}" for name in SMALL] + list(SMALL))
+def test_nothing_is_written_over_anything_else(options, tmp_path, saved):
+    assert show(options, tmp_path) == 0
     (figure,) = saved
     assert_legible(figure)
 
@@ -118,6 +119,8 @@ def test_the_masks_drawn_are_those_of_the_functional_api(tmp_path, saved):
     np.testing.assert_array_equal(
         gyro, dg.GyroSchedule(256, 0.25, **schedule).mask(70, 256).to_dense()
     )
+    for corner, mask in zip(images(saved[0], "magnified"), (bernoulli, gyro), strict=True):
+        np.testing.assert_array_equal(corner, mask[:16, :16])
 
 
 @pytest.mark.parametrize("step", [0, 3])
@@ -326,7 +329,9 @@ def test_a_schedules_words(tmp_path, saved):
     assert said.count("The run trains 16 of its 16 subnets.") == 2
     assert said.count("set 3: subnets 12 to 15") == 2
     assert show("schedule --steps 10 --subnets 30 --tile-rows 0 --batch 100", tmp_path) == 0
-    assert "The run trains 28 of its 30 subnets: too few steps for all" in words(saved[-1])
+    assert "The run trains 28 of its 30 subnets: too few steps, or groups, for all" in words(
+        saved[-1]
+    )
     assert show("schedule --order random --start 4 --shown 8", tmp_path) == 0
     said = words(saved[-1])
     assert "in random order, each step draws 4 of them anew" in said

@@ -53,8 +53,9 @@ def draw(args: argparse.Namespace) -> Page:
 
 def introduction(args: argparse.Namespace) -> str:
     """What all panels have in common."""
+    where = "the inputs" + (" (for tile, the weights)" if "tile" in args.methods else "")
     return (
-        f"Step {args.step} of a training run at p = {args.p:g}: the inputs of a Linear of "
+        f"Step {args.step} of a training run at p = {args.p:g}: {where} of a Linear of "
         f"{args.features} inputs and outputs, for a batch of {count(args.batch, 'sample')}. Bars: "
         "the share of the multiply-adds that is left in each of the layer's three products, "
         "counted on these masks."

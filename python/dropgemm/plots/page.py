@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import matplotlib.style
 import numpy as np
 import numpy.typing as npt
+from matplotlib import style as styles
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap
@@ -32,13 +31,10 @@ KEPT = "#2f6cad"
 DROPPED = "#e6e9ed"
 INK = "#1f2933"
 QUIET = "#5f6b7a"
-LINE = "#b8c0ca"
 
 TITLE, HEADING, BODY, SMALL = 13.0, 10.0, 8.5, 7.5  # points
 
 KEEP_COLOURS = ListedColormap([DROPPED, KEPT])
-
-
 # Grey for nothing; from pale blue to the blue of what is kept for a share in (0, 1].
 SHARE_COLOURS = LinearSegmentedColormap.from_list("share", ["#cfe0f2", KEPT]).with_extremes(
     under=DROPPED
@@ -48,7 +44,7 @@ SHARE_COLOURS = LinearSegmentedColormap.from_list("share", ["#cfe0f2", KEPT]).wi
 @contextmanager
 def house_style() -> Iterator[None]:
     """matplotlib's own defaults, whatever the user's are, while a page is made and saved."""
-    with matplotlib.style.context(["default", {"svg.hashsalt": "dropgemm"}]):
+    with styles.context(["default", {"svg.hashsalt": "dropgemm"}]):
         yield
 
 

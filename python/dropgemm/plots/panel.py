@@ -29,6 +29,7 @@ from dropgemm.tile_mask import TileMask
 COLUMNS = 3
 CELL = 512  # pixels, at most, of a mask's longer side
 GAP = 64  # pixels between panels
+CORNER, LENS, FRAME = 16, 160, 8  # elements that are magnified; pixels of them, and around them
 NAMES, PERCENTS = 182, 84  # pixels left and right of a bar for words
 
 
@@ -67,6 +68,8 @@ def _draw_panel(page: Page, panel: Panel, x: float, y: float, scale: float) -> f
     y = page.text(x + after, y, panel.subtitle, HEADING, QUIET) + 8
     mask = panel.mask
     axes = draw_array(page, as_image(mask), x, y, scale, tile=mask.tile)
+    if is_magnified(mask, scale):
+        _draw_magnified(page, mask, x, y, scale)
     if panel.numbers is not None and min(mask.tile) * scale >= 36:
         _write_numbers(axes, mask, panel.numbers)
     down, along = panel.axes
@@ -74,6 +77,21 @@ def _draw_panel(page: Page, panel: Panel, x: float, y: float, scale: float) -> f
     for product in panel.products:
         y = _draw_work(page, product, x, y)
     return page.text(x, y + 10, panel.caption, BODY, width=CELL)
+
+
+def is_magnified(mask: TileMask, scale: float) -> bool:
+    """Whether elements are hard to see, and the mask is large enough to spare a corner."""
+    rows, cols = (extent * scale for extent in mask.shape)
+    return min(mask.tile) * scale < 4 and rows >= 2 * LENS and cols >= 3 * LENS
+
+
+def _draw_magnified(page: Page, mask: TileMask, x: float, y: float, scale: float) -> None:
+    """The upper left corner of a mask, magnified, over its lower right corner."""
+    right, low = x + mask.shape[1] * scale, y + mask.shape[0] * scale
+    page.panel(right - LENS - FRAME, low - LENS - FRAME, LENS + FRAME, LENS + FRAME)  # white
+    corner = as_image(mask)[:CORNER, :CORNER]
+    draw_array(page, corner, right - LENS, low - LENS, LENS / CORNER).set_gid("magnified")
+    page.text(right, low + 2, f"{CORNER} x {CORNER}, magnified ↑", SMALL, QUIET, ha="right")
 
 
 def _write_numbers(axes: Axes, mask: TileMask, numbers: npt.NDArray[np.int64]) -> None:

@@ -146,8 +146,9 @@ def describe(schedule: GyroSchedule, batch: int, span: Span) -> tuple[str, str]:
         if consecutive and together > 1:
             text += ", in every step, and from step to step they change places"
     used, picked = schedule.used(batch), schedule.subnet_count
-    text += f". The run trains {used:,} of its {count(picked, 'subnet')}"
-    text += "." if used == picked else ": too few steps for all of them."
+    verb = "trains" if consecutive else "can train"
+    text += f". The run {verb} {used:,} of its {count(picked, 'subnet')}"
+    text += "." if used == picked else ": too few steps, or groups, for all of them."
     return heading, text
 
 
