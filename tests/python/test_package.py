@@ -92,6 +92,26 @@ def test_no_framework_is_imported_that_the_user_has_not():
     assert run("-c", code + "print('jax' in sys.modules)").stdout.strip() == "False"
 
 
+def test_finding_frameworks_compiles_nothing_again():
+    code = """
+import numpy as np, torch, dropgemm as dg
+graphs = []
+
+@torch.compile(backend=lambda graph, _: graphs.append(graph) or graph.forward, fullgraph=True)
+def product(a):
+    return dg.matmul(a, a)
+
+class Other(np.ndarray): pass
+
+for _ in range(3):
+    product(torch.eye(3))
+    dg.matmul(np.eye(3).view(Other), np.eye(3))
+print(len(graphs))
+"""
+    result = run("-c", code)
+    assert result.stdout.strip() == "1", result.stderr
+
+
 def test_info_says_what_this_machine_has():
     result = run("-m", "dropgemm", "info")
     assert result.returncode == 0, result.stderr
