@@ -240,7 +240,7 @@ REFUSED = {
                       "relu(); a mask belongs to one place"),
     "dropped in place": (in_place, "it works in place, and 'down' (Linear) reads its input "
                          "afterwards"),
-    "not called": (lambda m, x: m.down(m.up(x)), "no forward that could be traced calls it"),
+    "not called": (lambda m, x: m.down(m.up(x)), "no traced forward calls it"),
     "branches": (lambda m, x: m.down(m.drop(m.up(x))) if x.sum() > 0 else x,
                  UNTRACED + "it branches on a value or a shape"),
     "iterates": (lambda m, x: sum(m.down(m.drop(m.up(row))) for row in x),

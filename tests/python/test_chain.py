@@ -1,12 +1,15 @@
 """Finding links in forwards: what is found, what is refused and why, and that it holds."""
 
 import copy
+import gc
 import random
+import weakref
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 (as PyTorch's users name it)
+from torch.utils.checkpoint import checkpoint
 
 from dropgemm.torch import convert
 from dropgemm.torch.chain import find_links
@@ -83,14 +86,13 @@ def equals_dense(model, shapes, method="block", **settings):
 
 
 def used(output, model, x):
-    """gradients(), of the parameters that a forward reaches."""
+    """gradients() through backward(), which a forward that does not reach all of a model allows."""
+    tensors = [x, *model.parameters()]
+    for tensor in tensors:
+        tensor.grad = None
     weights = torch.linspace(-1.0, 1.0, output.numel(), dtype=output.dtype).view(output.shape)
-    return torch.autograd.grad(
-        (output * weights).sum(),
-        [x, *model.parameters()],
-        allow_unused=True,
-        materialize_grads=True,
-    )
+    (output * weights).sum().backward()
+    return [torch.zeros(()) if tensor.grad is None else tensor.grad for tensor in tensors]
 
 
 @pytest.mark.parametrize("sides", ["both", "input", "output"])
@@ -118,6 +120,15 @@ def test_every_choice_of_optional_arguments():
     assert summary(link) == "- > -"
     assert "every choice of optional arguments" in link.producer_reason
     assert "every choice of optional arguments" in link.consumer_reason
+
+    class Needed(Net):
+        def forward(self, x=None, y=None, again=None):
+            h = self.drop(self.gelu(self.up(y if x is None else x)))
+            return self.down(h if again is None else h + again)
+
+    (link,), _ = find_links(Needed(None))
+    assert summary(link) == "up > -"
+
     # A flag cannot be traced as a value: its default counts.
 
     class Flag(Net):
@@ -217,6 +228,25 @@ def test_modules_of_modules():
     }
     schedule = equals_dense(model, [(40, 20), (6, 5, 20)])
     assert [site.id for site in schedule.sites] == [0, 1]
+
+
+def test_recomputed_parts():
+    class Recomputed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(20, 48), nn.ReLU(), nn.Dropout(P))
+            self.head = nn.Linear(48, 3)
+            self.reentrant = False
+
+        def forward(self, x):
+            return self.head(checkpoint(self.body, x, use_reentrant=self.reentrant))
+
+    model = Recomputed()
+    assert found(model)[0] == {"body.2": "body.0 body.1 > head direct"}
+    model.reentrant = True  # its derivative is made by hand: only the inside is shown
+    assert found(model)[0] == {"body.2": "body.0 body.1 > -"}
+    model.reentrant = False
+    equals_dense(model, [(40, 20)])
 
 
 def test_a_relu_of_two_places_is_not_folded():
@@ -352,6 +382,22 @@ def test_the_model_is_as_before(training):
     assert torch.equal(restless.plain, torch.ones(3))
     for name, value in model.state_dict().items():
         assert torch.equal(value, values[name])
+
+
+def test_values_that_the_code_keeps_hold_no_model():
+    kept = []
+
+    def compute(m, x):
+        kept.append(m.up(x))
+        return m.down(m.drop(kept[-1]))
+
+    model = Net(compute)
+    assert found(model)[0] == {"drop": "- > down direct"}
+    gone = weakref.ref(model.up)
+    del model
+    gc.collect()
+    assert gone() is None
+    assert len(kept) == 1
 
 
 def test_the_mode_does_not_matter():

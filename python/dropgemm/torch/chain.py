@@ -24,7 +24,11 @@ def find_links(model: nn.Module) -> tuple[list[Link], Refused]:
     In the order of model.named_modules(). Forwards run once, on symbolic values; the model is not
     changed.
     """
-    graphs = trace(model)
+    with trace(model) as graphs:
+        return _find(model, graphs)
+
+
+def _find(model: nn.Module, graphs: Graphs) -> tuple[list[Link], Refused]:
     shared = shared_modules(model)
     # Those with several names are left to convert, which refuses them.
     repeated = {key for key, number in _calls(graphs).items() if number > 1} - shared.keys()
@@ -147,4 +151,4 @@ def _why_unseen(model: nn.Module, name: str, graphs: Graphs) -> str:
                 "it is in no nn.Sequential, so what reads it is not known: the forward of "
                 f"{who} ({type(owner).__name__}) could not be traced, as {why}"
             )
-    return "no forward that could be traced calls it"
+    return "no traced forward calls it"

@@ -8,11 +8,13 @@ modules inside it get graphs of their own.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import inspect
 import types
 import weakref
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +52,7 @@ class Forward:
     kept: set[fx.Node]  # values that the code put somewhere, for whoever reads them there
     reached: set[int]  # ids of the modules that run in it
     opaque: list[nn.Module]  # those of them whose inside is not shown
+    refused: dict[int, str]  # why, by id, where that was tried
 
 
 @dataclass
@@ -57,14 +60,15 @@ class Graphs:
     """All forwards of a model that can be traced."""
 
     # Of each module that no other one shows: its forward without the arguments that have defaults
-    # and, where there are such and it can be traced, with them.
+    # and with them, or with most of them, as far as it can be traced.
     forwards: list[list[Forward]] = field(default_factory=list)
     loose: Counter[int] = field(default_factory=Counter)  # by id: what code that is not seen holds
     refused: dict[int, str] = field(default_factory=dict)  # by id: why it could not be traced
 
 
-def trace(model: nn.Module) -> Graphs:
-    """Traces a model, as much of it as can be."""
+@contextlib.contextmanager
+def trace(model: nn.Module) -> Iterator[Graphs]:
+    """Traces a model, as much of it as can be; the graphs are there until the end."""
     names = {id(module): name for name, module in model.named_modules()}
     graphs = Graphs()
     waiting, seen = [model], set[int]()
@@ -81,20 +85,25 @@ def trace(model: nn.Module) -> Graphs:
                     hooked = has_hooks(module) and module is not root
                     waiting += [module] if hooked else module.children()
                 waiting += _unreached(root, set().union(*(f.reached for f in found)))
-    return graphs
+    try:
+        yield graphs
+    finally:
+        # Whoever still holds a value of a forward is not to hold the model with it.
+        for forward in (forward for found in graphs.forwards for forward in found):
+            for node in forward.nodes:
+                node.meta.clear()
 
 
 def _trace_root(root: nn.Module, names: dict[int, str], refused: dict[int, str]) -> list[Forward]:
     required, optional = _arguments(root)
-    first = _Tracer(root, names)
-    found = [first.run(required)]
-    refused |= first.refused
-    if optional:
-        second = _Tracer(root, names)
-        forward = second.run(required + optional)
-        if second.refused.keys() <= first.refused.keys():
-            found.append(forward)
-    return found
+    choices = [required] + ([required + optional] if optional else [])
+    runs = [_Tracer(root, names).run(choice) for choice in choices]
+    if id(root) in runs[0].refused and len(optional) > 1:  # it cannot do without them: most of them
+        choices = [[p for p in choices[1] if p is not left] for left in optional]
+        runs += [_Tracer(root, names).run(choice) for choice in choices]
+    usable = [run for run in runs if id(root) not in run.refused] or runs[:1]
+    refused |= usable[0].refused
+    return [run for run in usable if run.refused.keys() <= usable[0].refused.keys()]
 
 
 def _arguments(root: nn.Module) -> tuple[list[inspect.Parameter], list[inspect.Parameter]]:
@@ -156,9 +165,9 @@ class _Tracer(fx.Tracer):
 
     def __init__(self, root: nn.Module, names: dict[int, str]) -> None:
         super().__init__()
-        self.refused: dict[int, str] = {}
         self._start = root
         self._names = names
+        self._refused: dict[int, str] = {}
         self._inside: list[nn.Module] = []
         self._reached: set[int] = set()
         self._opaque: list[nn.Module] = []
@@ -169,24 +178,29 @@ class _Tracer(fx.Tracer):
         before = [Contents(module) for module in self._start.modules()]
         state = Random()
         name = self._names[id(self._start)]
+        collects = gc.isenabled()
+        gc.disable()  # so that what is made here stays among the young
         try:
             entry = _Entry(self, self._start, arguments)
             with NoWrites():
                 nodes = list(self.trace(entry).nodes)
             kept = self._held({value.node for value in values_in(entry.result)}) & set(nodes)
-            return Forward(name, nodes, kept, self._reached, self._opaque)
+            return Forward(name, nodes, kept, self._reached, self._opaque, self._refused)
         except Exception as error:
-            self.refused[id(self._start)] = _first_line(error)
-            return Forward(name, [], set(), {id(self._start)}, [self._start])
+            key, why = id(self._start), _first_line(error)
+            return Forward(name, [], set(), {key}, [self._start], {key: why})
         finally:
+            if collects:
+                gc.enable()
             state.restore()
             for contents in before:
                 contents.restore()
+            vars(self).clear()  # values that somebody still holds have come here
 
     def _held(self, results: set[fx.Node]) -> set[fx.Node]:
         """The values that something still holds, besides the results."""
         if not self._alive() <= results:
-            gc.collect()  # cycles that nobody holds
+            gc.collect(0)  # cycles that nobody holds
         return self._alive()
 
     def _alive(self) -> set[fx.Node]:
@@ -246,7 +260,7 @@ class _Tracer(fx.Tracer):
                 self._reached.add(id(m))
                 return result
             except Exception as error:
-                self.refused[id(m)] = _first_line(error)
+                self._refused[id(m)] = _first_line(error)
             finally:
                 self._inside.pop()
             contents.restore()
@@ -254,6 +268,8 @@ class _Tracer(fx.Tracer):
             for node in reversed(list(self.graph.nodes)[nodes:]):
                 if node.op != "get_attr":  # which the tracer keeps for others
                     self.graph.erase_node(node)
+        if args and args[0] is None:
+            raise TraceError(f"it gives None to a {type(m).__name__}")
         self._reached, self._opaque = reached | {id(m)}, opaque
         if not is_known(m):
             self._opaque.append(m)
