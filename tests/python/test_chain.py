@@ -3,6 +3,8 @@
 import copy
 import gc
 import random
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -398,6 +400,28 @@ def test_values_that_the_code_keeps_hold_no_model():
     gc.collect()
     assert gone() is None
     assert len(kept) == 1
+
+
+def test_compilation_is_not_disturbed():
+    """In a process of its own, where PyTorch's compiler has not been imported before."""
+    code = """
+import math
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from dropgemm.torch import convert
+
+class Recomputed(nn.Sequential):
+    def forward(self, x):
+        return checkpoint(super().forward, x, use_reentrant=False)
+
+model = nn.Sequential(Recomputed(nn.Linear(8, 32), nn.Dropout(), nn.Linear(32, 8)))
+convert(model, method="block", advance="manual", total_steps=9, subnets=4, coscheduled=2)
+run = torch.compile(lambda x: x * math.prod(x.shape), backend="eager", fullgraph=True)
+assert run(torch.ones(2, 3)).sum() == 36
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_mode_does_not_matter():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import inspect
 import types
 import weakref
@@ -72,6 +73,9 @@ def trace(model: nn.Module) -> Iterator[Graphs]:
     names = {id(module): name for name, module in model.named_modules()}
     graphs = Graphs()
     waiting, seen = [model], set[int]()
+    # fx wraps the functions of math while it traces. An optimizer has imported this already; were a
+    # forward the first to need it, it would take the wrappers for the functions, and keep them.
+    importlib.import_module("torch._dynamo")
     with as_in_training(model):
         while waiting:
             root = waiting.pop(0)
