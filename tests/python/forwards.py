@@ -88,6 +88,9 @@ def measured(m, x):
     h = m.drop(torch.tanh(m.up(x)))
     assert h.dim() > 1
     assert h.shape[0] > 0 and h.shape[-1] == 48, "a shape"  # noqa: PT018
+    assert not h.is_sparse
+    if h.shape[0] < 0 or h.ndim == 1:
+        raise ValueError(f"expected samples, got {h.shape}")
     return m.down(h) / h.shape[0]
 
 
@@ -133,7 +136,7 @@ FOUND = {
     "read beside": (both_read, "up > down"),
     "stretched in place": (stretched, "up > down"),
     "appended": (appended, "up > down"),
-    "asserted": (measured, "up > down direct"),
+    "checked": (measured, "up > down direct"),
     "flat": (flat, "up > down direct"),
     "viewed": (viewed, "up > down direct"),
     "through layers of the net": (

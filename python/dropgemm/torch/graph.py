@@ -30,8 +30,8 @@ from dropgemm.torch.symbolic import (
     Random,
     Value,
     as_in_training,
-    asserted,
     callers,
+    expected_truth,
     values_in,
 )
 
@@ -235,11 +235,12 @@ class _Tracer(fx.Tracer):
         return super().create_arg(a)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        """Lets assertions hold, and refuses other branches."""
+        """Lets checks pass, and refuses other branches."""
         frame = inspect.currentframe()
         caller = frame.f_back.f_back if frame and frame.f_back else None
-        if caller is not None and asserted(caller):
-            return True
+        truth = None if caller is None else expected_truth(caller)
+        if truth is not None:
+            return truth
         raise TraceError("it branches on a value or a shape")
 
     def iter(self, obj: fx.Proxy) -> Any:

@@ -60,7 +60,7 @@ _FRESH_FUNCTIONS: set[Any] = {
 }  # fmt: skip
 
 # Reading these is not reading the values.
-_ABOUT = {"shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_cuda", "names"}
+_ABOUT = {"shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_cuda", "is_sparse"}
 _ASKING = {
     "size", "dim", "ndimension", "numel", "nelement", "stride", "is_contiguous",
     "is_floating_point", "get_device", "element_size",

@@ -89,22 +89,31 @@ def _is_library(frame: types.FrameType) -> bool:
     return str(frame.f_globals.get("__name__", "")).split(".")[0] in ("torch", "dropgemm")
 
 
-def asserted(frame: types.FrameType) -> bool:
-    """True where the truth that a frame asks for is the condition of an assert."""
+def expected_truth(frame: types.FrameType) -> bool | None:
+    """What the condition that a frame is at has to be lest it raise an error; None: either will do.
+
+    Of `assert x` that is True, of `if x: raise ValueError` False.
+    """
     skipped = ("CACHE", "EXTENDED_ARG", "TO_BOOL", "NOT_TAKEN")
     code = [i for i in dis.get_instructions(frame.f_code) if i.opname not in skipped]
-    ahead = [n for n, i in enumerate(code) if i.offset >= frame.f_lasti][:1]
-    if not ahead or "JUMP" not in code[ahead[0]].opname:
-        return False
-    jump = code[ahead[0]]
-    if "IF_TRUE" in jump.opname:
-        failure = code[ahead[0] + 1]
-    else:  # one condition of several
-        failure = next((i for i in code if i.offset >= jump.argval), jump)
-    return failure.opname == "LOAD_ASSERTION_ERROR" or failure.argval in (
-        AssertionError,
-        "AssertionError",
-    )
+    here = next((n for n, i in enumerate(code) if i.offset >= frame.f_lasti), len(code) - 1)
+    jump = code[here]
+    if "IF_TRUE" not in jump.opname and "IF_FALSE" not in jump.opname:
+        return None
+    jumps_on = "IF_TRUE" in jump.opname
+    if _raises(code[here + 1 :]):
+        return jumps_on
+    return not jumps_on if _raises([i for i in code if i.offset >= jump.argval]) else None
+
+
+def _raises(code: list[dis.Instruction]) -> bool:
+    """Whether instructions raise an error before they branch or return."""
+    for instruction in code:
+        if instruction.opname == "RAISE_VARARGS":
+            return True
+        if any(word in instruction.opname for word in ("JUMP", "RETURN", "YIELD", "FOR_ITER")):
+            return False
+    return False
 
 
 def callers(stop: types.CodeType) -> Iterator[types.FrameType]:
