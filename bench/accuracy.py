@@ -1,10 +1,12 @@
 """Test accuracy of pruned dropout against conventional dropout, over paired seeds.
 
     python bench/accuracy.py --seeds 5 --epochs 5 --name accuracy_fashion_mnist
+    python bench/accuracy.py --data digits --epochs 40 --batch 128 --methods row tile tile:rate
 
-A seed gives the weights, the order of the batches and the masks; for each, conventional dropout,
-block-wise gyro and gyro are trained alike. Reports the paired differences with a one-sided 95 %
-bound (Student's t), and writes bench/results/<name>.json.
+A seed gives the weights, the order of the batches and the masks; for each, conventional dropout
+and every method are trained alike. A method may name its scaling: "row:rate" is row patterns
+scaled by 1 / (1 - p), "row:exact" by the period. Reports the paired differences with a one-sided
+95 % bound (Student's t), and writes bench/results/<name>.json.
 """
 
 import argparse
@@ -18,12 +20,22 @@ import torch
 from rich.progress import Progress
 
 from dropgemm.demo import data, session, variants
+from dropgemm.methods import METHODS
 
 # 95 % quantiles of Student's t, by degrees of freedom.
 T95 = {2: 2.920, 3: 2.353, 4: 2.132, 5: 2.015, 6: 1.943, 7: 1.895, 8: 1.860, 9: 1.833, 11: 1.796}
+LOADERS = {"fashion": data.load, "digits": data.load_digits}
+SCALES = {"": None, "rate": "rate", "exact": "exact"}
 
 
-METHODS = {"block": variants.block, "gyro": variants.gyro}
+def method_and_scale(text: str) -> str:
+    """Check "method" or "method:scale"; argparse prints what is wrong."""
+    method, _, scale = text.partition(":")
+    if method not in METHODS or scale not in SCALES:
+        raise argparse.ArgumentTypeError(
+            f"expected one of {', '.join(METHODS)}, alone or with :rate or :exact, got {text}"
+        )
+    return text
 
 
 def lower_bound(differences: list[float]) -> float:
@@ -38,33 +50,41 @@ def make_task(args: argparse.Namespace, seed: int, dataset: data.Dataset) -> var
     return task if args.tile_rows is None else replace(task, tile_rows=args.tile_rows)
 
 
+def train(task: variants.Task, contender: str, dataset: data.Dataset) -> float:
+    """Trains one contender; returns its test accuracy in percent."""
+    torch.manual_seed(task.seed)
+    method, _, scale = contender.partition(":")
+    if method == "conventional":
+        variant = variants.medium(task)
+    else:
+        variant = variants.converted(replace(task, scale=SCALES[scale]), method)
+    with variant.settings(), Progress() as progress:
+        return 100 * session.train(variant, task, dataset, progress).accuracy[-1]
+
+
 def main() -> None:
     """Trains, compares, saves."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="fashion", choices=LOADERS)
     parser.add_argument("--seeds", type=int, default=5, choices=sorted(n + 1 for n in T95))
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--hidden", type=int, default=2048)
     parser.add_argument("--p", type=float, default=0.5)
     parser.add_argument("--coscheduled", type=int, default=8)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--methods", nargs="+", default=["block", "gyro"], type=method_and_scale)
     parser.add_argument("--tile-rows", type=int, help="rows of a block (default: the demo's)")
     parser.add_argument("--name", default="accuracy")
     parser.add_argument("--overwrite", action="store_true")
     args = parser.parse_args()
-    dataset = data.load()
-    accuracy: dict[str, list[float]] = {}
-    task = make_task(args, 0, dataset)
+    dataset = LOADERS[args.data]()
+    accuracy: dict[str, list[float]] = {"conventional": [], **{name: [] for name in args.methods}}
     for seed in range(args.seeds):
         task = make_task(args, seed, dataset)
-        for make in (variants.medium, *(METHODS[name] for name in args.methods)):
-            torch.manual_seed(seed)
-            variant = make(task)
-            with variant.settings(), Progress() as progress:
-                run = session.train(variant, task, dataset, progress)
-            accuracy.setdefault(make.__name__, []).append(100 * run.accuracy[-1])
-            print(f"seed {seed} {make.__name__:8s} {100 * run.accuracy[-1]:.2f} %", flush=True)
-    conventional = accuracy["medium"]
+        for name, values in accuracy.items():
+            values.append(train(task, name, dataset))
+            print(f"seed {seed} {name:12s} {values[-1]:.2f} %", flush=True)
+    task = make_task(args, 0, dataset)
     results: dict[str, Any] = {
         "dataset": dataset.name,
         "epochs": args.epochs,
@@ -78,12 +98,13 @@ def main() -> None:
         "against_conventional": {},
     }
     for name in args.methods:
-        differences = [x - y for x, y in zip(accuracy[name], conventional, strict=True)]
+        pairs = zip(accuracy[name], accuracy["conventional"], strict=True)
+        differences = [ours - theirs for ours, theirs in pairs]
         results["against_conventional"][name] = {
             "mean_difference": statistics.mean(differences),
             "lower_bound_95": lower_bound(differences),
         }
-    print(results["against_conventional"])
+        print(name, results["against_conventional"][name])
     print(record.save(args.name, results, overwrite=args.overwrite))
 
 

@@ -13,12 +13,16 @@ import record
 import torch
 
 from dropgemm.demo import timing, variants
+from dropgemm.methods import METHODS, Method
 
 
-def measure(batch: int, hidden: int, p: float, turns: int) -> dict[str, Any]:
+def measure(batch: int, hidden: int, p: float, turns: int, methods: list[Method]) -> dict[str, Any]:
     """Step times of every variant at one batch size, on random rows."""
     task = variants.Task(784, hidden, 10, p, batch, total_steps=1000, seed=0)
-    contenders = [make(task) for make in variants.TIMED]
+    contenders = [
+        *(make(task) for make in variants.BASELINES),
+        *(variants.converted(task, method) for method in methods),
+    ]
     x, y = torch.randn(batch, task.features), torch.randint(0, task.classes, (batch,))
     times = timing.interleaved(contenders, x, y, turns=turns)
     stock, medium, ready = (contender.name for contender in contenders[:3])
@@ -40,6 +44,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[128, 256, 1024])
     parser.add_argument("--hidden", type=int, default=2048)
     parser.add_argument("--p", type=float, default=0.5)
+    parser.add_argument(
+        "--methods", nargs="+", default=["block", "gyro", "row", "tile"], choices=METHODS
+    )
     parser.add_argument("--turns", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--name", default="step")
@@ -48,7 +55,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     results: dict[str, Any] = {"hidden": args.hidden, "p": args.p, "turns": args.turns, "step": {}}
     for batch in args.batch:
-        rows = measure(batch, args.hidden, args.p, args.turns)
+        rows = measure(batch, args.hidden, args.p, args.turns, args.methods)
         results["step"][str(batch)] = rows
         for name, row in rows.items():
             print(

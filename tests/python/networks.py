@@ -4,6 +4,8 @@ import torch
 from torch import nn
 
 import dropgemm as dg
+from dropgemm.methods import METHODS as METHODS
+from dropgemm.torch import TileDropLinear, TileDropout
 
 RUN = {"total_steps": 12, "seed": 5, "subnets": 4, "coscheduled": 2}
 TILE = {"tile_rows": 16, "tile_cols": 8}
@@ -45,12 +47,24 @@ def flatten(model):
             yield module
 
 
+def pattern(site, step, rows, features, like, call=0):
+    """The sampled mask and its scale, as bool and float."""
+    tile = site.settings.weight_tile if site.method == "tile" else None
+    most = features if tile is None else min(-(-rows // tile[0]), -(-features // tile[1]))
+    mask, scale = dg.search_distribution(site.p, features=most).mask(
+        RUN["seed"], site.id, step, rows, features, call=call, like=like, tile=tile
+    )
+    return mask.to_dense(), float(scale)
+
+
 def site_mask(site, step, x):
     """The mask [rows, features] that a site should use, through the functional API alone."""
     batch, features = x.shape[0], x.shape[-1]
+    if site.method == "row":
+        return pattern(site, step, x.numel() // features, features, x)[0].view(x.shape)
     if site.method == "bernoulli":
         features = x[0].numel()
-        mask = dg.bernoulli_mask(batch, features, site.p, seed=site.key, site=site.id, like=x)
+        mask = dg.bernoulli_mask(batch, features, site.p, seed=site.draws.key, site=site.id, like=x)
         return mask.to_dense().view(x.shape)
     rows = 1 if x.dim() == 2 else x.shape[1]
     if site.method == "block":
@@ -67,8 +81,18 @@ def site_mask(site, step, x):
 def run_dense(model, step, x):
     """What a converted `model` should compute: every dropout an explicit mask and scale."""
     for module in flatten(model):
+        if isinstance(module, TileDropout):
+            continue
         if isinstance(module, nn.Dropout):
-            x = torch.where(site_mask(module.site, step, x), x * module.site.scale, 0.0)
+            site = module.site
+            scale = (
+                pattern(site, step, 1, x.shape[-1], x)[1] if site.method == "row" else site.scale
+            )
+            x = torch.where(site_mask(site, step, x), x * scale, 0.0)
+        elif isinstance(module, TileDropLinear):
+            keep, scale = pattern(module.weight_site, step, *module.weight.shape, x)
+            weight = torch.where(keep, module.weight * scale, 0.0)
+            x = nn.functional.linear(x, weight, module.bias)
         elif isinstance(module, nn.Linear):
             x = nn.functional.linear(x, module.weight, module.bias)
         elif isinstance(module, nn.ReLU):

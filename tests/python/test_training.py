@@ -8,9 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from dropgemm.torch import convert
-from networks import RUN, TILE, gradients, make
-
-METHODS = ("block", "gyro", "bernoulli")
+from networks import METHODS, RUN, TILE, gradients, make
 
 
 def start(method="block", seed=0, **rest):

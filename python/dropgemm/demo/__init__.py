@@ -1,14 +1,17 @@
 """`dropgemm demo`: an MLP on Fashion-MNIST, conventional dropout against pruned dropout.
 
-Trains 784-H-H-10 with p = 0.5 three times from the same start: `nn.Dropout` in stock PyTorch,
-block-wise gyro dropout and gyro dropout (Lee et al., MLSys 2022). Then times the training step of
-each beside the fastest dense settings of PyTorch, interleaved, and prints a table and a plot.
+Trains 784-H-H-10 with p = 0.5 from the same start with `nn.Dropout` in stock PyTorch and with every
+method asked for: block-wise gyro and gyro dropout (Lee et al., MLSys 2022), row patterns and tile
+patterns (Song et al., 2018). Then times the training step of each beside the fastest dense settings
+of PyTorch, interleaved, and prints a table and a plot.
 """
 
 import argparse
 import os
 import sys
 from pathlib import Path
+
+from dropgemm.methods import METHODS
 
 PLOT_SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -21,6 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of weights, batches and masks")
     parser.add_argument("--p", type=float, default=0.5, help="dropout rate (default 0.5)")
     parser.add_argument("--coscheduled", type=int, default=8, help="subnets at a time (default 8)")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=[name for name in METHODS if name != "bernoulli"],
+        help="besides nn.Dropout (default: all but bernoulli)",
+    )
     parser.add_argument(
         "--plot", type=Path, default=Path("dropgemm-demo.png"), help="where the plot goes"
     )
@@ -64,5 +74,5 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"dropgemm demo: {error}", file=sys.stderr)
         return 2
-    report.show(session.run(task, args.epochs, dataset), args.plot)
+    report.show(session.run(task, args.epochs, dataset, args.methods), args.plot)
     return 0

@@ -61,7 +61,7 @@ def load(say: Say = print) -> Dataset:
         folder = _find_fashion() or _download_fashion(say)
     except (OSError, subprocess.SubprocessError) as error:
         say(f"Fashion-MNIST could not be had ({_text(error)}); 5,000 MNIST digits take its place")
-        return _digits(say)
+        return load_digits(say, "MNIST, 5,000 digits (Fashion-MNIST could not be had)")
     return _dataset("Fashion-MNIST", *(read_idx(folder / name) for name in FILES))
 
 
@@ -134,8 +134,11 @@ def _download_fashion(say: Say) -> Path:
     return target
 
 
-def _digits(say: Say) -> Dataset:
-    """Deal the 500 images of each digit: every fifth to test, the others to train."""
+def load_digits(say: Say = print, name: str = "MNIST, 5,000 digits") -> Dataset:
+    """500 images of each digit: every fifth to test, the others to train.
+
+    Raises DataError where they cannot be had.
+    """
     path = _find_digits()
     try:
         path = path or _download_digits(say)
@@ -149,7 +152,7 @@ def _digits(say: Say) -> Dataset:
     images, labels = table[:, :-1], table[:, -1]
     test = np.arange(len(table)) % 5 == 0
     return _dataset(
-        "MNIST, 5,000 digits (Fashion-MNIST could not be had)",
+        name,
         images[~test],
         labels[~test],
         images[test],

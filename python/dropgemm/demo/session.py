@@ -2,13 +2,16 @@
 
 import argparse
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from rich.progress import Progress
 
 from dropgemm.demo import data, timing, variants
 from dropgemm.demo.variants import Task, Variant
+from dropgemm.methods import Method
 
 POINTS_PER_EPOCH = 2
 EVAL_ROWS = 2000
@@ -92,16 +95,21 @@ def train(variant: Variant, task: Task, dataset: data.Dataset, progress: Progres
     return run
 
 
-def run(task: Task, epochs: int, dataset: data.Dataset) -> Outcome:
+def run(task: Task, epochs: int, dataset: data.Dataset, methods: Sequence[Method]) -> Outcome:
     """Trains every variant from the same weights on the same batches, then times their steps."""
+    chosen: list[Callable[[Task], Variant]] = [
+        partial(variants.converted, method=method) for method in methods
+    ]
     runs = []
     with Progress() as progress:
-        for make in variants.TRAINED:
+        trained: list[Callable[[Task], Variant]] = [variants.stock, *chosen]
+        for make in trained:
             torch.manual_seed(task.seed)
             variant = make(task)
             with variant.settings():
                 runs.append(train(variant, task, dataset, progress))
-        contenders = [make(task) for make in variants.TIMED]
+        timed = [*variants.BASELINES, *chosen]
+        contenders = [make(task) for make in timed]
         batch = dataset.train_x[: task.batch], dataset.train_y[: task.batch]
         times = timing.interleaved(contenders, *batch, progress=progress)
     return Outcome(dataset.name, task, epochs, torch.get_num_threads(), runs, times)

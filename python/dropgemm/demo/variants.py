@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
 
 import dropgemm.torch
+from dropgemm.methods import Method
+from dropgemm.schedule import ScaleKind
 
 LEARNING_RATE = 0.05
 MOMENTUM = 0.9
@@ -28,6 +29,7 @@ class Task:
     seed: int
     coscheduled: int = 8
     tile_rows: int = 128
+    scale: ScaleKind | None = None
 
     @staticmethod
     def rows_of_block(batch: int, coscheduled: int) -> int:
@@ -132,7 +134,20 @@ def medium_precomputed(task: Task) -> Variant:
     return variant
 
 
-def _converted(name: str, task: Task, method: Literal["block", "gyro"]) -> Variant:
+BASELINES: tuple[Callable[[Task], Variant], ...] = (stock, medium, medium_precomputed)
+
+# How each method of convert is called in tables.
+NAMES: dict[Method, str] = {
+    "block": "block-wise gyro, dropgemm",
+    "gyro": "gyro, dropgemm",
+    "row": "row patterns, dropgemm",
+    "tile": "tile patterns, dropgemm",
+    "bernoulli": "conventional, dropgemm",
+}
+
+
+def converted(task: Task, method: Method) -> Variant:
+    """The network with every dropout converted to one method."""
     model = mlp(task)
     optimizer = _optimizer(model)
     schedule = dropgemm.torch.convert(
@@ -144,19 +159,6 @@ def _converted(name: str, task: Task, method: Literal["block", "gyro"]) -> Varia
         subnets=task.subnets,
         coscheduled=task.coscheduled,
         tile_rows=task.tile_rows,
+        scale=task.scale,
     )
-    return Variant(name, model, optimizer, schedule=schedule)
-
-
-def block(task: Task) -> Variant:
-    """Block-wise gyro dropout: blocks of rows x 32 neurons, skipped in every product."""
-    return _converted("block-wise gyro, dropgemm", task, "block")
-
-
-def gyro(task: Task) -> Variant:
-    """Gyro dropout: single neurons by subnet; nothing to skip, masks in packing and epilogue."""
-    return _converted("gyro, dropgemm", task, "gyro")
-
-
-TRAINED: tuple[Callable[[Task], Variant], ...] = (stock, block, gyro)
-TIMED: tuple[Callable[[Task], Variant], ...] = (stock, medium, medium_precomputed, block, gyro)
+    return Variant(NAMES[method], model, optimizer, schedule=schedule)

@@ -8,8 +8,14 @@ and the dropout modules are the parts, for networks built by hand.
 
 from dropgemm.torch.clock import Clock
 from dropgemm.torch.convert import convert, revert
-from dropgemm.torch.dropout import BernoulliDropout, BlockDropout, GyroDropout
-from dropgemm.torch.linear import Linear
+from dropgemm.torch.dropout import (
+    BernoulliDropout,
+    BlockDropout,
+    GyroDropout,
+    RowDropout,
+    TileDropout,
+)
+from dropgemm.torch.linear import Linear, TileDropLinear
 from dropgemm.torch.schedule import Schedule
 from dropgemm.torch.site import Site
 
@@ -19,8 +25,11 @@ __all__ = [
     "Clock",
     "GyroDropout",
     "Linear",
+    "RowDropout",
     "Schedule",
     "Site",
+    "TileDropLinear",
+    "TileDropout",
     "convert",
     "revert",
 ]

@@ -17,6 +17,7 @@ class Clock(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.call = 0
         self.warned = False  # of subnets that the run will not use: once a model is enough
         self.register_buffer("step", torch.zeros((), dtype=torch.int64), persistent=False)
 

@@ -2,115 +2,133 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from torch import nn
 from torch.optim import Optimizer
 
+from dropgemm import _core
 from dropgemm.arrays import to_integer, to_rate
-from dropgemm.masks import INT_END, SEED_END
+from dropgemm.framework import ceil_div
+from dropgemm.masks import INT_END
+from dropgemm.methods import METHODS, Method
 from dropgemm.schedule import ScaleKind
-from dropgemm.tile_mask import ceil_div
 from dropgemm.torch.chain import Link, find_links, shared_modules
 from dropgemm.torch.clock import Clock
+from dropgemm.torch.draws import Settings
 from dropgemm.torch.dropout import DROPOUTS, _SiteDropout
-from dropgemm.torch.linear import Linear
+from dropgemm.torch.linear import Linear, TileDropLinear
 from dropgemm.torch.relu import ReLU
+from dropgemm.torch.report import remarks, site_table
 from dropgemm.torch.schedule import Schedule
-from dropgemm.torch.site import METHODS, Method, Site
+from dropgemm.torch.site import Site
 
-_SIDES = ("both", "input", "output")
-_RATE_SLACK = 0.02  # how far an exact draw's keep rate may be off 1 - p without a word
+_SIDES = ("both", "input", "output", "paper")
+
+Sides = Literal["both", "input", "output", "paper"]
+Methods = Method | Mapping[str, Method | None]
 
 
 def convert(
     model: nn.Module,
     optimizer: Optimizer | None = None,
     *,
-    method: Method,
+    method: Methods,
     total_steps: int,
     p: float | None = None,
-    sides: Literal["both", "input", "output"] = "both",
+    sides: Sides = "both",
+    prune_weight_grad: bool = True,
     advance: Literal["optimizer", "manual"] = "optimizer",
     seed: int = 0,
     subnets: int = 1024,
     coscheduled: int = 8,
     tile_rows: int = 128,
     tile_cols: int = 32,
+    order: Literal["consecutive", "random"] = "consecutive",
+    draw: Literal["exact", "bernoulli"] | None = None,
+    max_period: int | None = None,
+    search: Literal["sgd", "exact"] = "sgd",
+    weight_tile: tuple[int, int] = (32, 32),
+    skew: int | Literal["linear"] = 1,
     scale: ScaleKind | None = None,
 ) -> Schedule:
-    """Makes the dropouts of a model's nn.Sequential chains skip work; returns the schedule.
+    """Makes the dropouts of a model skip work; returns the schedule.
 
     Parameters, hooks, state_dict keys, the optimizer and isinstance checks stay as they are:
-    layers change their class in place. method: "block" (block-wise gyro dropout), "gyro" or
-    "bernoulli". total_steps: the optimizer steps of the whole run. p: the dropout rate in place
-    of each nn.Dropout's own. sides: which Linear layers skip, the one that reads a dropped value
-    ("input"), the one that makes it ("output") or both. With an optimizer, each of its steps
-    advances the schedule; advance="manual" leaves schedule.step() to the caller. subnets,
-    coscheduled: Gyro Dropout's Sigma and tau (Lee et al., 2022, 4.1). scale: "rate", "exact" or
-    None for the draw's default.
+    layers change their class in place.
+
+    method: "block" (block-wise gyro dropout), "gyro", "row" (row patterns), "tile" (tile patterns)
+    or "bernoulli"; or one for each dropout by its name in the model, {"classifier.*": "row",
+    "*": "block"}: the first pattern (of fnmatch) that matches counts, None leaves a dropout as it
+    is. total_steps: the optimizer steps of the whole run. p: the dropout rate in place of each
+    nn.Dropout's own.
+
+    sides: which Linear layers skip, the one that reads a dropped value ("input"), the one that
+    makes it ("output") or both; "paper" is Gyro Dropout's 4.3: outputs of a first layer, inputs
+    of the others. prune_weight_grad=False multiplies all of the weight gradients, as the papers
+    did. Both change the work and no result. With an optimizer, each of its steps advances the
+    schedule; advance="manual" leaves schedule.step() to the caller. The others are the fields of
+    Settings.
 
     Raises ValueError for a model with nothing to convert, a converted one, a module that is used
     twice, no way to advance, and settings out of range.
     """
-    _check_choice("method", method, METHODS)
-    _check_choice("sides", sides, _SIDES)
-    _check_choice("advance", advance, ("optimizer", "manual"))
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected an nn.Module, got {type(model).__qualname__}")
+    _check_methods(method)
+    _check_choice("sides", sides, _SIDES)
+    if method == "tile" and sides != "both":
+        raise ValueError(
+            f"sides: expected 'both' for tile patterns, which drop weights and have no sides, "
+            f"got {sides!r}"
+        )
+    _check_choice("advance", advance, ("optimizer", "manual"))
     if advance == "optimizer":
-        if optimizer is None:
-            raise ValueError(
-                'optimizer: expected one whose steps advance the schedule, or advance="manual" '
-                "and a call of schedule.step() after each optimizer step, got neither"
-            )
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(
-                f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer).__qualname__}"
-            )
-    settings = {
-        "total_steps": to_integer("total_steps", total_steps, 1, INT_END),
-        "seed": to_integer("seed", seed, 0, SEED_END),
-        "subnets": to_integer("subnets", subnets, 1, INT_END),
-        "coscheduled": to_integer("coscheduled", coscheduled, 1, INT_END),
-        "tile_rows": to_integer("tile_rows", tile_rows, 1, INT_END),
-        "tile_cols": to_integer("tile_cols", tile_cols, 1, INT_END),
-    }
+        _check_optimizer(optimizer)
+    settings = Settings(
+        to_integer("total_steps", total_steps, 1, INT_END), seed, scale, subnets, coscheduled,
+        tile_rows, tile_cols, order, draw, max_period, search, weight_tile, skew,
+    )  # fmt: skip
     rate = None if p is None else to_rate("p", p)
     if any(isinstance(module, (_SiteDropout, Linear)) for module in model.modules()):
         raise ValueError("model: expected one that is not converted yet; call revert(model) first")
 
-    links, others = find_links(model)
-    links, rejected = _choose(links, method, sides)
+    found, others = find_links(model)
+    chosen, rejected = choose(found, method, sides)
     others += rejected
-    if not links:
+    if not chosen:
         why = "; ".join(f"'{name}': {reason}" for name, reason in others)
         raise ValueError(
-            "model: expected an nn.Dropout in an nn.Sequential"
-            + (" next to an nn.Linear" if method == "block" else "")
-            + f", found nothing to convert{': ' + why if why else ''}"
+            "model: expected an nn.Dropout next to an nn.Linear, found nothing to convert"
+            + (f": {why}" if why else "")
         )
-    _refuse_shared(model, links)
+    _refuse_shared(model, [link for link, _ in chosen])
 
     # Every site is made before the first module changes: an error leaves the model as it was.
     clock = Clock()
     sites = [
-        Site(
-            clock, number, _features(link), link.dropout.p if rate is None else rate, method,
-            scale=scale, folded=link.direct, **settings,
-        )
-        for number, link in enumerate(links)
-    ]  # fmt: skip
+        make_site(clock, number, link, kind, link.dropout.p if rate is None else rate, settings)
+        for number, (link, kind) in enumerate(chosen)
+    ]
+    links = [link for link, _ in chosen]
+    for site, link in zip(sites, links, strict=True):
+        _apply(site, link, prune_weight_grad)
+    kinds = list(dict.fromkeys(site.method for site in sites))
     report = [
-        f"{method}: {len(sites)} of {len(sites) + len(others)} dropouts, {total_steps} steps, "
-        + ("" if method == "bernoulli" else f"{subnets} subnets, {coscheduled} at a time, ")
-        + f"sides {sides}, seed {seed}"
+        f"{', '.join(kinds)}: {len(sites)} of {len(sites) + len(others)} dropouts, {total_steps} "
+        + "steps, "
+        + (f"{subnets} subnets, {coscheduled} at a time, " if {"block", "gyro"} & {*kinds} else "")
+        + f"sides {sides}, seed {seed}",
+        *site_table(sites, links),
     ]
     for site, link in zip(sites, links, strict=True):
-        _apply(site, link)
-        report += _describe(site, link)
+        report += remarks(site, link)
     report += [f"not converted: '{name}': {reason}" for name, reason in others]
-    schedule = Schedule(clock, sites, {"method": method, "sides": sides, **settings}, report)
+    named = method if isinstance(method, str) else dict(method)
+    schedule = Schedule(clock, sites, {"method": named, "sides": sides, **settings.state()}, report)
     if optimizer is not None and advance == "optimizer":
         optimizer.register_step_post_hook(lambda *_: schedule.step())
     return schedule
@@ -128,8 +146,8 @@ def revert(model: nn.Module) -> None:
         raise ValueError("model: expected a converted one, got one without dropgemm's modules")
     for module in converted:
         if isinstance(module, Linear):
-            module.__dict__.pop("in_site", None)
-            module.__dict__.pop("out_site", None)
+            for name in ("in_site", "out_site", "weight_site", "prune_weight_grad"):
+                module.__dict__.pop(name, None)
             module.__class__ = nn.Linear  # type: ignore[assignment]
         elif isinstance(module, ReLU):
             module.__dict__.pop("site", None)
@@ -143,32 +161,125 @@ def revert(model: nn.Module) -> None:
             module.p, module.inplace = rate, inplace  # type: ignore[misc]
 
 
+# ---- what is asked for -----------------------------------------------------------------------
+
+
 def _check_choice(name: str, value: object, legal: tuple[str, ...]) -> None:
     if value not in legal:
         choices = ", ".join(repr(choice) for choice in legal)
         raise ValueError(f"{name}: expected one of {choices}, got {value!r}")
 
 
-def _choose(
-    links: list[Link], method: Method, sides: str
-) -> tuple[list[Link], list[tuple[str, str]]]:
-    """Drops the neighbours that sides rules out, and the links that nothing is left of."""
-    chosen, rejected = [], []
+def _check_methods(method: object) -> None:
+    if not isinstance(method, Mapping):
+        _check_choice("method", method, METHODS)
+        return
+    for pattern, kind in method.items():
+        if not isinstance(pattern, str):
+            raise TypeError(f"method: expected names of dropouts as keys, got {pattern!r}")
+        if kind is not None:
+            _check_choice(f"method[{pattern!r}]", kind, METHODS)
+
+
+def _check_optimizer(optimizer: object) -> None:
+    if optimizer is None:
+        raise ValueError(
+            'optimizer: expected one whose steps advance the schedule, or advance="manual" '
+            "and a call of schedule.step() after each optimizer step, got neither"
+        )
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer).__qualname__}"
+        )
+
+
+# ---- what is done about it -------------------------------------------------------------------
+
+
+def choose(
+    links: list[Link], method: Methods, sides: Sides
+) -> tuple[list[tuple[Link, Method]], list[tuple[str, str]]]:
+    """The links to convert, each with its method and the sides it is left; the others, why not.
+
+    ValueError for a pattern of `method` that no dropout matches.
+    """
+    if isinstance(method, Mapping):
+        for pattern in method:
+            if not any(fnmatchcase(link.name, pattern) for link in links):
+                names = ", ".join(repr(link.name) for link in links)
+                raise ValueError(
+                    f"method: expected patterns that match a dropout of the model ({names}), "
+                    f"got {pattern!r}"
+                )
+    chosen: list[tuple[Link, Method]] = []
+    rejected: list[tuple[str, str]] = []
+    consumers = {link.consumer[0] for link in links if link.consumer is not None}
     for link in links:
-        if sides == "input" or method == "bernoulli":
+        kind = _method_of(link.name, method)
+        if kind is None:
+            rejected.append((link.name, "method names none for it"))
+            continue
+        if sides == "input" or kind in ("bernoulli", "tile"):
             link.producer = None
-        if sides == "output":
+        # Only a layer whose own inputs are whole skips outputs.
+        if sides == "paper" and link.producer is not None and link.producer[0] in consumers:
+            link.producer = None
+        if sides == "output" and kind != "tile":
             link.consumer, link.direct = None, False
-        if method != "block" or link.producer is None or not link.direct:
+        if kind not in ("block", "row") or link.producer is None or not link.direct:
             link.relu = None
-        if method == "block" and link.producer is None and link.consumer is None:
-            reason = link.reason or "no nn.Linear beside it can skip what it drops"
-            if sides != "both":
-                reason += f' (sides="{sides}")'
+        reason = _obstacle(link, kind, sides)
+        if reason:
             rejected.append((link.name, reason))
         else:
-            chosen.append(link)
+            chosen.append((link, kind))
     return chosen, rejected
+
+
+def _method_of(name: str, method: Methods) -> Method | None:
+    if isinstance(method, str):
+        return method
+    return next((kind for pattern, kind in method.items() if fnmatchcase(name, pattern)), None)
+
+
+def _obstacle(link: Link, kind: Method, sides: Sides) -> str:
+    """Why this link cannot be converted, or nothing."""
+    if kind == "tile" and not (link.direct and link.consumer is not None):
+        return link.reason or "no nn.Linear alone reads it, whose weight could be dropped instead"
+    if kind in ("block", "row") and link.producer is None and link.consumer is None:
+        reason = link.reason or "no nn.Linear beside it can skip what it drops"
+        return reason + (f' (sides="{sides}")' if sides != "both" else "")
+    return ""
+
+
+def make_site(
+    clock: Clock, number: int, link: Link, kind: Method, p: float, settings: Settings
+) -> Site:
+    """The site of a link. ValueError, naming the dropout, where the method does not fit it."""
+    outputs = None
+    if kind == "tile":
+        assert link.consumer is not None
+        layer = link.consumer[1]
+        outputs = layer.out_features
+        settings = replace(settings, weight_tile=_fitting_tile(layer, p, settings))
+    try:
+        return Site(
+            clock, number, _features(link), p, kind, outputs=outputs, folded=link.direct,
+            **settings.state(),
+        )  # fmt: skip
+    except ValueError as error:
+        raise ValueError(f"'{link.name}': {error}") from None
+
+
+def _fitting_tile(layer: nn.Linear, p: float, settings: Settings) -> tuple[int, int]:
+    """The asked tile, made smaller where a weight has fewer tiles than a pattern needs."""
+    periods = settings.max_period or _core.default_max_period(min(p, 1.0 - 2.0**-20), 0)
+    height, width = settings.weight_tile
+    if ceil_div(layer.out_features, height) < periods:
+        height = max(layer.out_features // periods, 1)
+    if ceil_div(layer.in_features, width) < periods:
+        width = max(layer.in_features // periods, 1)
+    return height, width
 
 
 def _refuse_shared(model: nn.Module, links: list[Link]) -> None:
@@ -191,52 +302,23 @@ def _features(link: Link) -> int | None:
     return link.consumer[1].in_features if link.consumer is not None else None
 
 
-def _apply(site: Site, link: Link) -> None:
+def _apply(site: Site, link: Link, prune_weight_grad: bool) -> None:
     dropout: Any = link.dropout
     dropout.__class__ = DROPOUTS[site.method]
     dropout.attach(site)
-    for neighbour, attribute in ((link.producer, "out_site"), (link.consumer, "in_site")):
+    reads = "weight_site" if site.method == "tile" else "in_site"
+    for neighbour, attribute in ((link.producer, "out_site"), (link.consumer, reads)):
         if neighbour is not None:
             layer: Any = neighbour[1]
-            layer.__class__ = Linear
+            if reads == "weight_site":
+                layer.__class__ = TileDropLinear
+            elif not isinstance(layer, Linear):
+                layer.__class__ = Linear
             setattr(layer, attribute, site)
+            if not prune_weight_grad:
+                layer.prune_weight_grad = False
     if link.relu is not None:
         relu: Any = link.relu[1]
         relu.__class__ = ReLU
         relu.site = site
         site.folds_relu = True
-
-
-def _describe(site: Site, link: Link) -> list[str]:
-    parts = [f"site {site.id}: '{link.name}' Dropout(p={site.p})"]
-    if site.features is not None:
-        parts.append(f"{site.features} features")
-    if site.blocks and site.features:
-        tiles = ceil_div(site.features, site.tile_cols)
-        parts.append(f"keeps {round(site.keep_rate * tiles)} of {tiles} tiles")
-    if link.producer is not None:
-        parts.append(f"output side '{link.producer[0]}'")
-    if link.consumer is not None:
-        parts.append(f"input side '{link.consumer[0]}'")
-    if link.relu is not None:
-        parts.append(f"ReLU '{link.relu[0]}' in both products")
-    parts.append("mask and scale in that product" if site.folded else "its own pass stays")
-    lines = [", ".join(parts) + (f" ({link.reason})" if link.reason else "")]
-    if abs(site.keep_rate - (1.0 - site.p)) > _RATE_SLACK:
-        lines.append(
-            f"warning: site {site.id} keeps {site.keep_rate:.3f} of its features, where p="
-            f"{site.p} asks for {1.0 - site.p:.3f}" + _finer_tiles(site)
-        )
-    return lines
-
-
-def _finer_tiles(site: Site) -> str:
-    """The widest tile below the site's that comes near the rate, as advice."""
-    width = site.tile_cols // 2
-    while width >= 1 and site.features:
-        tiles = ceil_div(site.features, width)
-        kept = max(int((1.0 - site.p) * tiles + 0.5), 1)
-        if abs(kept / tiles - (1.0 - site.p)) <= _RATE_SLACK:
-            return f"; tile_cols={width} would keep {kept / tiles:.3f}"
-        width //= 2
-    return ""

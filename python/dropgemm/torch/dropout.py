@@ -1,11 +1,12 @@
-"""The dropout modules, which own mask and scale: BlockDropout, GyroDropout, BernoulliDropout."""
+"""The dropout modules, which own mask and scale, one class for each method."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
+from dropgemm.methods import Method
 from dropgemm.torch.clock import Clock
-from dropgemm.torch.site import Method, Site
+from dropgemm.torch.site import Site
 
 
 class _SiteDropout(nn.Dropout):
@@ -74,8 +75,30 @@ class BernoulliDropout(_SiteDropout):
     method: Method = "bernoulli"
 
 
+class RowDropout(_SiteDropout):
+    """Row patterns (Song et al., 2018, RDP): every period-th neuron is kept, for all rows alike."""
+
+    method: Method = "row"
+
+
+class TileDropout(_SiteDropout):
+    """Stands for the dropout of weight tiles (Song et al., 2018, TDP) in the Linear behind it.
+
+    Passes its input through; that Linear is a TileDropLinear, which drops while this trains.
+    """
+
+    method: Method = "tile"
+
+    def attach(self, site: Site) -> None:
+        """As the others; the layer behind always applies mask and scale."""
+        super().attach(site)
+        site.folded = True
+
+
 DROPOUTS: dict[Method, type[_SiteDropout]] = {
     "block": BlockDropout,
     "gyro": GyroDropout,
     "bernoulli": BernoulliDropout,
+    "row": RowDropout,
+    "tile": TileDropout,
 }

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from dropgemm.arrays import to_integer
+from dropgemm.masks import CALL_END
 from dropgemm.torch.clock import Clock
+from dropgemm.torch.draws import PatternDraws
 from dropgemm.torch.site import Site
 
 _VERSION = 1
@@ -50,9 +55,7 @@ class Schedule:
             )
         for name, value in expected.items():
             got = state.get(name)
-            if name == "sites" and got is not None:
-                got = [tuple(site) for site in got]
-            if got != value:
+            if _plain(got) != _plain(value):
                 raise ValueError(
                     f"state: expected {name} {value!r} as this schedule has, got {got!r}: it "
                     "would continue with other masks"
@@ -64,8 +67,20 @@ class Schedule:
         return "\n".join(self._report)
 
     def _fingerprint(self) -> dict[str, Any]:
-        sites = [(site.id, site.features, site.p, site.scale) for site in self.sites]
-        return {"version": _VERSION, **self._settings, "sites": sites}
+        return {"version": _VERSION, **self._settings, "sites": [_masks_of(s) for s in self.sites]}
+
+    @contextmanager
+    def call(self, index: int) -> Iterator[None]:
+        """Within it, forwards are of this micro-batch or pass of the step; 0 without it.
+
+        Row and tile patterns differ between the calls of a step, for R-Drop and the like; gyro's
+        masks do not. Put the backward of a checkpointed forward into it as well.
+        """
+        before, self.clock.call = self.clock.call, to_integer("index", index, 0, CALL_END)
+        try:
+            yield
+        finally:
+            self.clock.call = before
 
     def __repr__(self) -> str:
         """The method and how far the run is."""
@@ -73,3 +88,17 @@ class Schedule:
             f"Schedule(method={self._settings['method']!r}, step={int(self.clock.step)} of "
             f"{self._settings['total_steps']}, sites={len(self.sites)})"
         )
+
+
+def _masks_of(site: Site) -> tuple[Any, ...]:
+    """What the masks of a site depend on, besides the settings of all."""
+    draws = site.draws
+    periods = []
+    if isinstance(draws, PatternDraws) and draws.distribution is not None:
+        periods = draws.distribution.thresholds.tolist()
+    return site.id, site.method, site.features, site.outputs, site.p, site.keep_rate, periods
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, which is what some formats make of them."""
+    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value

@@ -3,56 +3,33 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dropgemm.arrays import to_integer, to_rate
 from dropgemm.masks import SITE_END
-from dropgemm.schedule import GyroSchedule, ScaleKind, inverted_scale
-from dropgemm.tile_mask import TileMask, ceil_div
-from dropgemm.torch import functional
+from dropgemm.methods import METHODS, Method
+from dropgemm.tile_mask import TileMask
 from dropgemm.torch.clock import Clock
-from dropgemm.torch.tracing import needs_operator
-
-Method = Literal["block", "gyro", "bernoulli"]
-METHODS: tuple[Method, ...] = ("block", "gyro", "bernoulli")
-
-
-class Handover:
-    """What one module left to the next, so that a module put in between or away is noticed."""
-
-    def __init__(self, what: str, receiver: str) -> None:
-        self.what = what
-        self.receiver = receiver
-        self.open = False
-
-    def give(self) -> None:
-        """RuntimeError where what was given in the last forward has not been taken."""
-        if self.open:
-            self.open = False
-            raise RuntimeError(
-                f"{self.what}: expected {self.receiver} to run after the last training forward of "
-                "the module before it, but it did not. Only part of the model ran, or a module of "
-                "it was replaced: call revert(model), change it, and convert it again"
-            )
-        self.open = True
-
-    def take(self) -> bool:
-        """Whether something was given."""
-        given, self.open = self.open, False
-        return given
+from dropgemm.torch.draws import Drawn, Settings, make_draws
+from dropgemm.torch.handover import Handover
 
 
 class Site:
     """The masks of one dropout; the Linear layers next to it share it to skip what it drops.
 
     clock: the model's. id: names the site's bits, unlike any other's of the model. features: the
-    width that is masked, or None to take it from the input. method: "block" (block-wise gyro:
-    exact draws of tiles of tile_rows x tile_cols), "gyro" (element-wise) or "bernoulli"
-    (conventional: a fresh key from PyTorch's generator at each forward). The gyro methods need
-    total_steps. scale: "rate", "exact" or None, the default of the draw.
+    width that is masked, or None to take it from the input. method:
+
+    - "block": block-wise gyro, tiles of tile_rows x tile_cols by subnet
+    - "gyro": single neurons by subnet, one subnet a row group
+    - "bernoulli": conventional; a fresh key from PyTorch's generator at each forward
+    - "row": every period-th neuron, one pattern for the whole batch, sampled each step
+    - "tile": tiles of the weight [outputs, features] of the layer behind it, sampled each step
+
+    settings: the fields of Settings, by name; the gyro methods need total_steps.
 
     folded: the Linear whose in_site this is applies mask and scale in its product, and the
     dropout module passes its input through. folds_relu: so does the ReLU before the dropout; the
@@ -67,114 +44,84 @@ class Site:
         p: float,
         method: Method,
         *,
-        total_steps: int | None = None,
-        seed: int = 0,
-        subnets: int = 1024,
-        coscheduled: int = 8,
-        tile_rows: int = 128,
-        tile_cols: int = 32,
-        scale: ScaleKind | None = None,
+        outputs: int | None = None,
         folded: bool = False,
+        **settings: Any,
     ) -> None:
         if method not in METHODS:
             legal = ", ".join(repr(name) for name in METHODS)
             raise ValueError(f"method: expected one of {legal}, got {method!r}")
-        if method != "bernoulli" and total_steps is None:
-            raise ValueError(f"total_steps: expected the optimizer steps of the run for {method!r}")
-        if method == "block" and features is None:
-            raise ValueError("features: expected the width of a block-wise site, got None")
         if not isinstance(clock, Clock):
             raise TypeError(f"clock: expected a Clock, got {type(clock).__qualname__}")
         self.clock = clock
         self.id = to_integer("id", id, 0, SITE_END)
         self.features = None if features is None else to_integer("features", features, 0, 1 << 40)
+        self.outputs = None if outputs is None else to_integer("outputs", outputs, 0, 1 << 40)
         self.p = to_rate("p", p)
         self.method: Method = method
+        self.settings = Settings(**settings)
+        self.draws = make_draws(method, self.id, self.features, self.outputs, self.p, self.settings)
         self.folded = folded
         self.folds_relu = False
         # From a folded dropout to the Linear behind it, and from a Linear that rectified to the
         # folded ReLU behind it.
         self.to_consumer = Handover("mask and scale", "the Linear behind the dropout")
         self.to_relu = Handover("the ReLU", "the ReLU before the dropout")
-        self.key: int | None = None  # the key of the last Bernoulli draw
         self.owner: torch.nn.Module | None = None  # the dropout module
-        self._settings: dict[str, Any] = {
-            "total_steps": 1 if total_steps is None else total_steps,
-            "seed": seed,
-            "subnets": subnets,
-            "coscheduled": coscheduled,
-        }
-        self._tile_rows = to_integer("tile_rows", tile_rows, 1, 1 << 31)
-        self.tile_cols = to_integer("tile_cols", tile_cols, 1, 1 << 31) if self.blocks else 1
-        self._schedules: dict[tuple[int, int], GyroSchedule] = {}
-        self._cache: tuple[tuple[int, int, int, int], TileMask] | None = None
-        schedule = self.schedule(self.features or 0, 1)
-        self.keep_rate = 1.0 - self.p if features is None else schedule.keep_rate
-        self.scale = inverted_scale(scale, self.p, self.keep_rate, self.blocks)
 
     @property
-    def blocks(self) -> bool:
-        """True where masks have tiles, so that products can skip them."""
-        return self.method == "block"
+    def skips(self) -> bool:
+        """True where masks are of whole tiles or whole columns, so that products can skip them."""
+        return self.method in ("block", "row")
+
+    @property
+    def keep_rate(self) -> float:
+        """The share of neurons (of weights, for "tile") that is kept in the mean."""
+        return self.draws.keep_rate
+
+    @property
+    def scale(self) -> float | Tensor:
+        """What kept values are multiplied by; a pattern's is that of the clock's step and call."""
+        fixed = self.draws.scale
+        return self.draw(1).scale if fixed is None else fixed
 
     def active(self, module: torch.nn.Module) -> bool:
         """True where this site drops now: p > 0, and its dropout module (or `module`) trains."""
         return self.p > 0.0 and (self.owner or module).training
 
-    def schedule(self, features: int, rows_per_sample: int) -> GyroSchedule:
-        """The schedule for samples of `rows_per_sample` rows; groups hold whole samples."""
-        group = ceil_div(self._tile_rows, rows_per_sample) if self.blocks else 0
-        found = self._schedules.get((features, group))
-        if found is None:
-            found = GyroSchedule(
-                features, self.p, site=self.id, tile_cols=self.tile_cols,
-                tile_rows=group or None, **self._settings,
-            )  # fmt: skip
-            self._schedules[features, group] = found
-        return found
+    def draw(self, batch: int, rows_per_sample: int = 1, features: int | None = None) -> Drawn:
+        """The mask [batch * rows_per_sample, features] of the clock's step, and its scale.
 
-    def mask(self, batch: int, rows_per_sample: int = 1, features: int | None = None) -> TileMask:
-        """The mask [batch * rows_per_sample, features] of the clock's step.
-
-        The same for every call of a step, except that each "bernoulli" call is a new draw.
+        "tile": the mask [outputs, features] of the weight. Every call of a step gets the same
+        mask, except that each "bernoulli" call is a new draw, and that patterns differ with
+        clock.call.
         """
         width = self.features if features is None else features
         if width is None:
             raise ValueError(f"features: expected a width, as site {self.id} was made without one")
-        if self.method == "bernoulli":
-            return self._draw(batch * rows_per_sample, width)
-        schedule = self.schedule(width, rows_per_sample)
-        if needs_operator(self.clock.step):
-            return functional.gyro_mask(schedule, self.clock.step, batch, rows_per_sample)
-        asked = (int(self.clock.step), batch, rows_per_sample, width)
-        if self._cache is None or self._cache[0] != asked:
-            if not self.clock.warned:
-                self.clock.warned = True
-                schedule.warn_if_unused(batch)
-            mask = functional.gyro_mask(schedule, asked[0], batch, rows_per_sample)
-            self._cache = (asked, mask)
-            return mask
-        return self._cache[1]
+        return self.draws(self.clock, batch, rows_per_sample, width)
 
-    def _draw(self, rows: int, width: int) -> TileMask:
-        # From PyTorch's CPU generator, as nn.Dropout draws: seeds and checkpoints replay it.
-        key = torch.randint(-(1 << 63), (1 << 63) - 1, (), dtype=torch.int64)
-        if needs_operator(key):
-            return functional.bernoulli_mask(rows, width, self.p, key, self.id, 0, 0, (1, 1))
-        self.key = int(key) % (1 << 64)
-        return functional.bernoulli_mask(rows, width, self.p, self.key, self.id, 0, 0, (1, 1))
+    def mask(self, batch: int, rows_per_sample: int = 1, features: int | None = None) -> TileMask:
+        """The mask of draw()."""
+        return self.draw(batch, rows_per_sample, features).mask
 
     def apply(self, input: Tensor) -> Tensor:
         """`input` with its dropped elements 0 and the others scaled: a pass of its own."""
         if input.numel() == 0:
             return input
-        batch, rows_per_sample = sample_rows(input) if self.blocks else (1, 1)
-        if not self.blocks:
-            batch = input.shape[0] if input.dim() > 1 else 1
-        features = input.numel() // (batch * rows_per_sample)
-        self.check_width("input", features if self.blocks else input.shape[-1:].numel())
-        keep = self.mask(batch, rows_per_sample, features).to_dense().view(input.shape)
-        return torch.where(keep, input * self.scale, input.new_zeros(()))
+        if self.skips:
+            self.check_width("input", input.shape[-1])
+            # A row pattern is the same for all rows: one of them will do.
+            batch, rows = (1, 1) if self.method == "row" else sample_rows(input)
+            features = input.shape[-1]
+        else:
+            self.check_width("input", input.shape[-1:].numel())
+            batch, rows = input.shape[0] if input.dim() > 1 else 1, 1
+            features = input.numel() // batch
+        mask, scale = self.draw(batch, rows, features)
+        keep = mask.to_dense()
+        keep = keep.view(features) if self.method == "row" else keep.view(input.shape)
+        return torch.where(keep, input * scale, input.new_zeros(()))
 
     def check_width(self, name: str, width: int) -> None:
         """Raises ValueError where the last dimension is not what the site was made for."""
@@ -183,10 +130,6 @@ class Site:
                 f"{name}: expected last dimension {self.features} (the features of site "
                 f"{self.id}), got {width}"
             )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Everything but the mask of the moment."""
-        return {**self.__dict__, "_cache": None}
 
     def __repr__(self) -> str:
         """What extra_repr of the modules shows."""

@@ -1,0 +1,251 @@
+"""How a site gets the mask and the scale of a forward: by schedule, by pattern, or independently.
+
+One class for each family of methods, made by make_draws; all take the clock and give a Drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from dropgemm.arrays import to_integer, to_pair
+from dropgemm.framework import ceil_div
+from dropgemm.masks import INT_END, SEED_END
+from dropgemm.methods import Method
+from dropgemm.pattern import Skew, drawn_mask_in, row_layout, tile_layout, to_skew
+from dropgemm.schedule import GyroSchedule, ScaleKind, inverted_scale
+from dropgemm.search import PatternDistribution, search_distribution
+from dropgemm.tile_mask import TileMask
+from dropgemm.torch import functional
+from dropgemm.torch.clock import Clock
+from dropgemm.torch.tracing import needs_operator
+
+
+class Drawn(NamedTuple):
+    """The mask of a forward, and the one factor of all that it keeps."""
+
+    mask: TileMask
+    scale: float | Tensor
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What masks depend on besides clock, site and rate. A method reads its own and no others.
+
+    seed: of everything but "bernoulli". scale: "rate" is 1 / (1 - p), "exact" 1 / (what is kept);
+    None: exact where that is fixed (exact draws, patterns), rate where it is not.
+
+    "block", "gyro" (Lee et al., 2022): total_steps, subnets, coscheduled, order, draw as in
+    GyroSchedule; tile_rows x tile_cols: the block.
+    "row", "tile" (Song et al., 2018): max_period, search: as in search_distribution; weight_tile,
+    skew: the tiles of "tile", as in TilePattern.
+    """
+
+    total_steps: int | None = None
+    seed: int = 0
+    scale: ScaleKind | None = None
+    subnets: int = 1024
+    coscheduled: int = 8
+    tile_rows: int = 128
+    tile_cols: int = 32
+    order: Literal["consecutive", "random"] = "consecutive"
+    draw: Literal["exact", "bernoulli"] | None = None
+    max_period: int | None = None
+    search: Literal["sgd", "exact"] = "sgd"
+    weight_tile: tuple[int, int] = (32, 32)
+    skew: Skew = 1
+
+    def __post_init__(self) -> None:
+        """TypeError or ValueError, by the setting's name."""
+        to_integer("seed", self.seed, 0, SEED_END)
+        for name in ("total_steps", "subnets", "coscheduled", "tile_rows", "tile_cols"):
+            value = getattr(self, name)
+            if value is not None or name != "total_steps":
+                to_integer(name, value, 1, INT_END)
+        if self.max_period is not None:
+            to_integer("max_period", self.max_period, 1, INT_END)
+        object.__setattr__(self, "weight_tile", to_pair("weight_tile", self.weight_tile, 1))
+        for name, legal in (
+            ("scale", (None, "rate", "exact")),
+            ("order", ("consecutive", "random")),
+            ("draw", (None, "exact", "bernoulli")),
+            ("search", ("sgd", "exact")),
+        ):
+            if getattr(self, name) not in legal:
+                choices = " or ".join(repr(choice) for choice in legal if choice is not None)
+                raise ValueError(f"{name}: expected {choices}, got {getattr(self, name)!r}")
+        to_skew(self.skew)
+
+    def state(self) -> dict[str, Any]:
+        """As plain values, for a state_dict."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+class Draws(Protocol):
+    """What a site asks for its masks."""
+
+    keep_rate: float  # expected share of what is kept
+
+    def __call__(self, clock: Clock, batch: int, sample_rows: int, width: int) -> Drawn:
+        """The mask [batch * sample_rows, width] of the clock's step, and its scale."""
+
+
+class GyroDraws:
+    """Pre-selected subnets, by schedule: every forward of a step has the same ones."""
+
+    def __init__(
+        self, site: int, features: int | None, p: float, settings: Settings, blocks: bool
+    ) -> None:
+        if settings.total_steps is None:
+            raise ValueError("total_steps: expected the optimizer steps of the run, got None")
+        self._settings = settings
+        self._site = site
+        self._p = p
+        self._blocks = blocks
+        self._schedules: dict[tuple[int, int], GyroSchedule] = {}
+        self._cache: tuple[tuple[int, int, int, int], Drawn] | None = None
+        schedule = self.schedule(features or 0, 1)
+        if features is None and schedule.draw == "exact":
+            raise ValueError("features: expected a width for draw='exact', got None")
+        self.exact = schedule.draw == "exact"
+        self.keep_rate = schedule.keep_rate
+        self.scale = schedule.scale(settings.scale)
+
+    def schedule(self, features: int, sample_rows: int) -> GyroSchedule:
+        """The schedule for samples of `sample_rows` rows; block-wise groups hold whole samples."""
+        s = self._settings
+        group = ceil_div(s.tile_rows, sample_rows) if self._blocks else 0
+        found = self._schedules.get((features, group))
+        if found is None:
+            assert s.total_steps is not None
+            found = GyroSchedule(
+                features, self._p, total_steps=s.total_steps, seed=s.seed, site=self._site,
+                subnets=s.subnets, coscheduled=s.coscheduled, order=s.order,
+                tile_cols=s.tile_cols if self._blocks else 1, tile_rows=group or None,
+                draw=s.draw,
+            )  # fmt: skip
+            self._schedules[features, group] = found
+        return found
+
+    def __call__(self, clock: Clock, batch: int, sample_rows: int, width: int) -> Drawn:
+        """The subnets of the step."""
+        schedule = self.schedule(width, sample_rows)
+        if needs_operator(clock.step):
+            mask = functional.gyro_mask(schedule, clock.step, batch, sample_rows)
+            return Drawn(mask, self.scale)
+        asked = (int(clock.step), batch, sample_rows, width)
+        if self._cache is None or self._cache[0] != asked:
+            if not clock.warned:
+                clock.warned = True
+                schedule.warn_if_unused(batch)
+            mask = functional.gyro_mask(schedule, asked[0], batch, sample_rows)
+            self._cache = asked, Drawn(mask, self.scale)
+        return self._cache[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the mask of the moment."""
+        return {**self.__dict__, "_cache": None}
+
+
+class PatternDraws:
+    """A regular pattern, sampled anew for each step and call, the same for the whole batch.
+
+    tile None: a row pattern over the features; else a tile pattern over a weight of `outputs` rows,
+    whose mask does not depend on the batch.
+    """
+
+    def __init__(
+        self, site: int, features: int, p: float, settings: Settings, outputs: int | None
+    ) -> None:
+        self._settings = settings
+        self._site = site
+        self._p = p
+        self._tile = None if outputs is None else settings.weight_tile
+        self._outputs = outputs
+        self.distribution: PatternDistribution | None = None
+        if p < 1.0:
+            most = features
+            if outputs is not None:
+                tile_rows, tile_cols = settings.weight_tile
+                most = min(ceil_div(outputs, tile_rows), ceil_div(features, tile_cols))
+            self.distribution = search_distribution(
+                p, settings.max_period, settings.search, features=max(most, 1)
+            )
+        self.keep_rate = 0.0 if self.distribution is None else 1.0 - self.distribution.rate
+        self.scale: float | None = None  # the period's, unless it is fixed
+        if self.distribution is None or settings.scale == "rate":
+            self.scale = inverted_scale("rate", p, 1.0 - p, False)
+        self._cache: tuple[tuple[int, int, int, int], Drawn] | None = None
+        self._draw(0, 0, 1 if outputs is None else outputs, features)  # refuses what does not fit
+
+    def __call__(self, clock: Clock, batch: int, sample_rows: int, width: int) -> Drawn:
+        """The pattern of the step and call."""
+        rows = batch * sample_rows if self._outputs is None else self._outputs
+        if needs_operator(clock.step):
+            return self._draw(clock.step, clock.call, rows, width)
+        asked = (int(clock.step), clock.call, rows, width)
+        if self._cache is None or self._cache[0] != asked:
+            self._cache = asked, self._draw(*asked)
+        return self._cache[1]
+
+    def _draw(self, step: int | Tensor, call: int, rows: int, width: int) -> Drawn:
+        if self.distribution is None:  # p = 1
+            tile = self._tile or (max(rows, 1), 1)
+            return Drawn(functional.bernoulli_mask(rows, width, 1.0, 0, 0, 0, 0, tile), 0.0)
+        layout = row_layout(rows, width)
+        if self._tile is not None:
+            layout = tile_layout(rows, width, self._tile, self._settings.skew)
+        mask, scale = drawn_mask_in(
+            functional.TORCH, self.distribution.thresholds, layout, self._settings.seed,
+            self._site, step, call, self.keep_rate,
+        )  # fmt: skip
+        if self.scale is not None:
+            return Drawn(mask, self.scale)
+        return Drawn(mask, float(scale) if isinstance(step, int) else scale)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the mask of the moment."""
+        return {**self.__dict__, "_cache": None}
+
+
+class BernoulliDraws:
+    """Independent bits; a fresh key from PyTorch's generator at each forward."""
+
+    def __init__(self, site: int, p: float, settings: Settings) -> None:
+        self.keep_rate = 1.0 - p
+        self.scale = inverted_scale(settings.scale, p, self.keep_rate, False)
+        self._p = p
+        self._site = site
+        self.key: int | None = None  # of the last draw
+
+    def __call__(self, clock: Clock, batch: int, sample_rows: int, width: int) -> Drawn:
+        """A new draw."""
+        # From PyTorch's CPU generator, as nn.Dropout draws: seeds and checkpoints replay it.
+        key = torch.randint(-(1 << 63), (1 << 63) - 1, (), dtype=torch.int64)
+        traced = needs_operator(key)
+        if not traced:
+            self.key = int(key) % (1 << 64)
+        seed = key if self.key is None or traced else self.key
+        rows = batch * sample_rows
+        mask = functional.bernoulli_mask(rows, width, self._p, seed, self._site, 0, 0, (1, 1))
+        return Drawn(mask, self.scale)
+
+
+def make_draws(
+    method: Method, site: int, features: int | None, outputs: int | None, p: float,
+    settings: Settings,
+) -> GyroDraws | PatternDraws | BernoulliDraws:  # fmt: skip
+    """The draws of a site. ValueError where the method needs a width that is not given."""
+    if method in ("block", "row", "tile") and features is None:
+        raise ValueError(f"features: expected the width of a site of method {method!r}, got None")
+    if method == "bernoulli":
+        return BernoulliDraws(site, p, settings)
+    if method in ("block", "gyro"):
+        return GyroDraws(site, features, p, settings, blocks=method == "block")
+    assert features is not None
+    if method == "tile" and outputs is None:
+        raise ValueError("outputs: expected the rows of the weight for method 'tile', got None")
+    return PatternDraws(site, features, p, settings, outputs if method == "tile" else None)
