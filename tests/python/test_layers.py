@@ -265,8 +265,8 @@ def test_report_says_what_was_done_and_why_not():
     table = [line.split("  ") for line in report.splitlines()[1:4]]
     rows = [[cell.strip() for cell in row if cell.strip()] for row in table]
     assert rows[0][:6] == ["site", "dropout", "method", "p", "features", "keeps"]
-    assert rows[1] == ["0", "'2'", "block", "0.5", "96", "2 of 3 tiles", "'0'", "-",
-                       "a pass of its own"]  # fmt: skip
+    assert rows[1] == ["0", "'2'", "block", "0.5", "96", "2 of 3 tiles", "'0'",
+                       "'3.body.0'", "in '3.body.0', ReLU '1' in both products"]  # fmt: skip
     assert rows[2][1:7] == ["'3.body.2'", "block", "0.1", "96", "3 of 3 tiles", "'3.body.0'"]
     assert "warning: site 1 keeps 1.000 of its features, where p=0.1 asks for 0.900" in report
     assert "tile_cols=8 would keep 0.917" in report

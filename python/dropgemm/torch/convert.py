@@ -213,7 +213,7 @@ def choose(
                 )
     chosen: list[tuple[Link, Method]] = []
     rejected: list[tuple[str, str]] = []
-    consumers = {link.consumer[0] for link in links if link.consumer is not None}
+    consumers = {name for link in links for name, _ in link.consumers}
     for link in links:
         kind = _method_of(link.name, method)
         if kind is None:
@@ -225,7 +225,7 @@ def choose(
         if sides == "paper" and link.producer is not None and link.producer[0] in consumers:
             link.producer = None
         if sides == "output" and kind != "tile":
-            link.consumer, link.direct = None, False
+            link.consumer, link.further, link.direct = None, [], False
         if kind not in ("block", "row") or link.producer is None or not link.direct:
             link.relu = None
         reason = _obstacle(link, kind, sides)
@@ -285,8 +285,9 @@ def _fitting_tile(layer: nn.Linear, p: float, settings: Settings) -> tuple[int, 
 def _refuse_shared(model: nn.Module, links: list[Link]) -> None:
     shared = shared_modules(model)
     for link in links:
-        neighbours = [pair[1] for pair in (link.producer, link.consumer) if pair is not None]
-        for module in (link.dropout, *neighbours):
+        readers = [layer for _, layer in link.consumers]
+        makers = [link.producer[1]] if link.producer is not None else []
+        for module in (link.dropout, *makers, *readers):
             names = shared.get(id(module))
             if names:
                 listed = ", ".join(f"'{name}'" for name in names)
@@ -307,16 +308,17 @@ def _apply(site: Site, link: Link, prune_weight_grad: bool) -> None:
     dropout.__class__ = DROPOUTS[site.method]
     dropout.attach(site)
     reads = "weight_site" if site.method == "tile" else "in_site"
-    for neighbour, attribute in ((link.producer, "out_site"), (link.consumer, reads)):
-        if neighbour is not None:
-            layer: Any = neighbour[1]
-            if reads == "weight_site":
-                layer.__class__ = TileDropLinear
-            elif not isinstance(layer, Linear):
-                layer.__class__ = Linear
-            setattr(layer, attribute, site)
-            if not prune_weight_grad:
-                layer.prune_weight_grad = False
+    beside: list[tuple[Any, str]] = [(layer, reads) for _, layer in link.consumers]
+    if link.producer is not None:
+        beside.append((link.producer[1], "out_site"))
+    for layer, attribute in beside:
+        if attribute == "weight_site":
+            layer.__class__ = TileDropLinear
+        elif not isinstance(layer, Linear):
+            layer.__class__ = Linear
+        setattr(layer, attribute, site)
+        if not prune_weight_grad:
+            layer.prune_weight_grad = False
     if link.relu is not None:
         relu: Any = link.relu[1]
         relu.__class__ = ReLU

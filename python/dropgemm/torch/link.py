@@ -41,6 +41,11 @@ class Link:
     refusal: str = ""  # why it must stay an nn.Dropout
 
     @property
+    def consumers(self) -> list[Named]:
+        """All Linear layers whose input is zero where this drops."""
+        return [self.consumer, *self.further] if self.consumer is not None else []
+
+    @property
     def reason(self) -> str:
         """Why a neighbour is missing; empty where none is."""
         sides = "; ".join(why for why in (self.producer_reason, self.consumer_reason) if why)

@@ -49,9 +49,10 @@ def remarks(site: Site, link: Link) -> list[str]:
 
 
 def _row(site: Site, link: Link) -> tuple[str, ...]:
-    sides = [_name(side) for side in (link.producer, link.consumer)]
+    producers = [link.producer] if link.producer is not None else []
+    sides = [", ".join(f"'{name}'" for name, _ in side) for side in (producers, link.consumers)]
     if site.method == "tile":  # which has none
-        sides = ["-", "-"]
+        sides = ["", ""]
     if site.folded:
         assert link.consumer is not None
         applied = f"in '{link.consumer[0]}'"
@@ -61,12 +62,9 @@ def _row(site: Site, link: Link) -> tuple[str, ...]:
         applied += f", ReLU '{link.relu[0]}' in both products"
     return (
         str(site.id), f"'{link.name}'", site.method, f"{site.p:g}",
-        "-" if site.features is None else str(site.features), _keeps(site), *sides, applied,
+        "-" if site.features is None else str(site.features), _keeps(site),
+        *(side or "-" for side in sides), applied,
     )  # fmt: skip
-
-
-def _name(side: tuple[str, object] | None) -> str:
-    return "-" if side is None else f"'{side[0]}'"
 
 
 def _keeps(site: Site) -> str:
