@@ -31,6 +31,7 @@ KEPT = "#2f6cad"
 DROPPED = "#e6e9ed"
 INK = "#1f2933"
 QUIET = "#5f6b7a"
+LINE = "#b8c0ca"
 
 TITLE, HEADING, BODY, SMALL = 13.0, 10.0, 8.5, 7.5  # points
 
