@@ -29,6 +29,9 @@ struct Kernel {
     for (std::int32_t s = 0; s < count; ++s) {
       const T* pa = a + static_cast<std::int64_t>(segments[s].begin) * kMr;
       const T* pb = b + static_cast<std::int64_t>(segments[s].begin) * kNr;
+      // Processors look ahead within a segment, not across the gap to the next.
+      const T* next =
+          a + static_cast<std::int64_t>(segments[s + 1 < count ? s + 1 : 0].begin) * kMr;
 #pragma GCC unroll 4
       for (std::int32_t k = segments[s].length; k > 0; --k) {
         Vector bv[kNv];
@@ -39,6 +42,8 @@ struct Kernel {
 #pragma GCC unroll 8
           for (int j = 0; j < kNv; ++j) c[i][j] += pa[i] * bv[j];
         }
+        __builtin_prefetch(next);
+        next += kMr;
         pa += kMr;
         pb += kNr;
       }

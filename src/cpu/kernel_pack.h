@@ -136,6 +136,17 @@ struct Packing {
     }
   }
 
+  // The depth that is packed about `distance` after k of segment s, in the next one maybe.
+  static std::int64_t later(const PackArgs<T>& x, std::int32_t s, std::int64_t k,
+                            std::int64_t distance) {
+    const std::int64_t end = x.segments[s].begin + x.segments[s].length;
+    const std::int64_t past = k + distance - end;
+    if (past < 0) return k + distance;
+    if (s + 1 == x.num_segments) return end - 1;
+    const Segment& next = x.segments[s + 1];
+    return next.begin + (past < next.length ? past : next.length - 1);
+  }
+
   // Whole depth rows, all panels of a row together.
   template <int kStep>
   static void pack_along_lanes(const PackArgs<T>& x) {
@@ -145,8 +156,8 @@ struct Packing {
       const std::int64_t end = x.segments[s].begin + x.segments[s].length;
       for (std::int64_t k = x.segments[s].begin; k < end; ++k) {
         const T* row = x.source + at(x.depth_index, k) * x.depth_stride;
-        const std::int64_t ahead = k + kPrefetchRows < end ? k + kPrefetchRows : end - 1;
-        const T* next = x.source + at(x.depth_index, ahead) * x.depth_stride;
+        const T* next =
+            x.source + at(x.depth_index, later(x, s, k, kPrefetchRows)) * x.depth_stride;
         for (std::int64_t i = 0; i < full; i += kP) {
           T* o = x.out + i / kP * x.panel_stride + (k - x.depth_origin) * kP;
           const std::int64_t p = x.lane_begin + i;
