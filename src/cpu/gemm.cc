@@ -24,8 +24,10 @@ namespace {
 // Below this many multiply-adds a second thread costs more than it brings.
 constexpr double kSerialWork = 2e6;
 
-// From this size of D on its zeros are written around the cache.
-constexpr std::int64_t kStreamBytes = 4 << 20;
+// From these sizes of D on its zeros, which nobody reads, and all of it, of which nobody would
+// find much in the cache, are written around the cache.
+constexpr std::int64_t kStreamZeros = 4 << 20;
+constexpr std::int64_t kStream = 16 << 20;
 
 int this_thread() {
 #if defined(_OPENMP)
@@ -87,7 +89,7 @@ void list_strip(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t m
 // Asks for the lines of D that a tile goes to.
 template <class T>
 void prefetch_tile(const Epilogue<T>& e, const TileStore<T>& tile) {
-  if (e.d.col_stride != e.step) return;
+  if (e.d.col_stride != e.step || e.stream) return;
   constexpr std::int64_t kLine = 64 / sizeof(T);
   const std::int64_t n =
       tile.col_index != nullptr ? tile.col_index[tile.col_begin] : tile.col_begin;
@@ -198,7 +200,8 @@ Epilogue<T> make_epilogue(const GemmArgs& args) {
   e.activation = static_cast<std::int32_t>(args.activation);
   e.grad_activation = static_cast<std::int32_t>(args.grad_activation);
   const std::int64_t bytes = args.d.rows * args.d.cols * static_cast<std::int64_t>(sizeof(T));
-  e.stream_zeros = bytes >= kStreamBytes;
+  e.stream_zeros = bytes >= kStreamZeros;
+  e.stream = bytes >= kStream;
   // Factors that are infinite or NaN make NaN of 0.
   e.empty_is_zero = e.bias == nullptr && e.addend.data == nullptr && e.grad_aux.data == nullptr &&
                     e.scale * T(0) == T(0) && e.out_scale * T(0) == T(0);
@@ -219,6 +222,7 @@ template <class T>
 Epilogue<T> kept_epilogue(const Product<T>& p, const Epilogue<T>& whole) {
   Epilogue<T> e = whole;
   const Axis& n = p.axes.n;
+  e.stream = whole.stream && p.k <= p.k_block;  // else later depth adds to it
   if (writes_between(p, whole)) {
     e.step = static_cast<std::int32_t>(n.step);
     e.before = static_cast<std::int32_t>(n.first % n.step);

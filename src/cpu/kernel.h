@@ -63,7 +63,8 @@ struct Epilogue {
   // 0; so many of those zeros precede a column in its period.
   std::int32_t step;
   std::int32_t before;
-  bool stream_zeros;   // D is too large to stay in the cache
+  bool stream_zeros;   // D is so large that its zeros go around the cache,
+  bool stream;         // or all of it
   bool empty_is_zero;  // the epilogue of a sum of nothing is 0
 };
 

@@ -124,17 +124,23 @@ struct Storing {
            (e.grad_aux.data == nullptr || e.grad_aux.col_stride == e.step);
   }
 
+  // Whether a tile's part of row m begins with a cache line.
+  static bool in_lines(const Epilogue<T>& e, const Plane<T>& out, std::int64_t m, std::int64_t n) {
+    const T* begin = out.data + m * out.row_stride + n - e.before;
+    return reinterpret_cast<std::uintptr_t>(begin) % 64 == 0 && kNr * sizeof(T) % 64 == 0;
+  }
+
   // Columns one after the other, or kApart: e.step apart with zeros between.
   template <bool kApart>
   static Vector get(const Epilogue<T>& e, const T* p) {
     return kApart ? Register::load_apart(p, e.step) : Register::load(p);
   }
   template <bool kApart>
-  static void set(const Epilogue<T>& e, T* p, Vector z) {
+  static void set(const Epilogue<T>& e, T* p, Vector z, bool around) {
     if (kApart) {
-      Register::put_apart(p - e.before, z, e.step, e.before);
+      Register::put_apart(p - e.before, z, e.step, e.before, around);
     } else {
-      Register::put(p, z);
+      Register::put(p, z, around);
     }
   }
 
@@ -146,6 +152,9 @@ struct Storing {
     typedef decltype(zero == zero) Keep;
     for (std::int32_t i = 0; i < t.rows; ++i) {
       const std::int64_t m = at(t.row_index, t.row_begin + i);
+      // Whole lines only: a line that is written both ways is written twice.
+      const bool around = e.stream && in_lines(e, e.d, m, n) &&
+                          (e.aux_out.data == nullptr || in_lines(e, e.aux_out, m, n));
       for (int v = 0; v < kNv; ++v) {
         const int lane = v * kLanes;
         const std::int64_t j = n + lane * (kApart ? e.step : 1);
@@ -163,7 +172,7 @@ struct Storing {
             for (int l = 0; l < kLanes; ++l) keep[l] = -(t.keep[i] >> (lane + l) & 1U);
           }
           if (e.aux_out.data != nullptr) {
-            set<kApart>(e, e.aux_out.data + m * e.aux_out.row_stride + j, keep ? z : zero);
+            set<kApart>(e, e.aux_out.data + m * e.aux_out.row_stride + j, keep ? z : zero, around);
           }
           if (e.activation == kActRelu) z = z < zero ? zero : z;
           z *= e.out_scale;
@@ -173,7 +182,7 @@ struct Storing {
           }
           z = keep ? z : zero;
         }
-        set<kApart>(e, d, z);
+        set<kApart>(e, d, z, around);
       }
     }
   }

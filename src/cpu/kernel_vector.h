@@ -3,6 +3,10 @@
 // linkage, nothing of the standard library.
 #pragma once
 
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
 #include "cpu/kernel.h"
 
 namespace dropgemm::cpu {
@@ -45,6 +49,21 @@ struct Lanes {
     return v;
   }
   static void put(T* p, V v) { __builtin_memcpy(p, &v, sizeof(V)); }
+
+  // Around the cache where the ISA can and `around` is set; p lies in whole vectors then.
+  static void put(T* p, V v, [[maybe_unused]] bool around) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(V) == 64) {
+      if (around) return _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
+    }
+#endif
+#if defined(__AVX__)
+    if constexpr (sizeof(V) == 32) {
+      if (around) return _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
+    }
+#endif
+    put(p, v);
+  }
 
   // ---- transposition --------------------------------------------------------------------------
 
@@ -111,12 +130,12 @@ struct Lanes {
 
   // z[0], z[1], ... as elements `step` apart in step * kW contiguous ones, zeros elsewhere; z[0]
   // is element `before` of them. 1 < step <= kMaxStep, before < step.
-  static void put_apart(T* p, V z, std::int32_t step, std::int32_t before) {
+  static void put_apart(T* p, V z, std::int32_t step, std::int32_t before, bool around) {
     const Int* lane = kSpread.lane[step] + (kMaxStep - before);
     for (std::int32_t v = 0; v < step; ++v) {
       Index from;
       __builtin_memcpy(&from, lane + v * kW, sizeof(Index));
-      put(p + v * kW, __builtin_shuffle(z, V{}, from));
+      put(p + v * kW, __builtin_shuffle(z, V{}, from), around);
     }
   }
 

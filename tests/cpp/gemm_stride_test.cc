@@ -126,14 +126,19 @@ TEST_P(GemmTest, DeepAndApart) {
   }
 }
 
-// A D so large that its zeros go around the cache.
+// A D so large that its zeros, or all of it, go around the cache, in rows of which some begin with
+// a cache line.
 TEST_P(GemmTest, LargeAndApart) {
-  GemmCase c;
-  c.m = 1100, c.n = 1030, c.k = 6, c.trans_a = true;
-  c.a_tile = every(3, 2, 6), c.b_tile = every(2, 1, 6);
-  check_against_reference<float>(ctx_, c);
-  c.layout = Layout::kPadded, c.b_tile.period = 4;
-  check_against_reference<float>(ctx_, c);
+  for (const std::int64_t rows : {1100, 2100}) {
+    GemmCase c;
+    c.m = rows, c.n = 2050, c.k = 3, c.trans_a = true;
+    c.a_tile = every(3, 2, c.k), c.b_tile = every(2, 1, c.k);
+    check_against_reference<float>(ctx_, c);
+    c.layout = Layout::kPadded, c.b_tile.period = 5, c.k = 4, c.a_tile = {};
+    check_against_reference<double>(ctx_, c);
+    c.b_tile = {}, c.d_tile = {32, 32, 2, 1}, c.bias = c.aux_out = true;
+    check_against_reference<float>(ctx_, c);
+  }
 }
 
 // Tiles of the weight, each row of tiles one further: a skewed tile pattern.
