@@ -314,6 +314,16 @@ def test_a_replaced_neighbour_is_noticed():
     torch.testing.assert_close(model(x), expected)
 
 
+def test_a_part_of_a_model_that_runs_alone_is_noticed():
+    """The Linear before a dropout has dropped already; nothing behind it scales."""
+    x = torch.randn(40, 20, dtype=torch.float64)
+    model, _ = converted("mlp")
+    model[:2](x)
+    with pytest.raises(RuntimeError, match="dropped outputs: expected the dropout behind"):
+        model(x)
+    torch.testing.assert_close(model(x), run_dense(model, 0, x))
+
+
 def test_what_is_no_module_or_site_is_refused_by_name():
     with pytest.raises(TypeError, match=r"model: expected an nn\.Module, got int"):
         revert(3)

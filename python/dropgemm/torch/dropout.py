@@ -45,6 +45,7 @@ class _SiteDropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """Any shape, the first dimension counting samples ([F] is one); the same shape."""
+        self.site.to_dropout.take()
         if not self.site.active(self):
             return input
         if self.site.folded:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+
+_torch_c: Any = torch._C  # whose private functions carry no types
+
 
 class Handover:
     """What one module left to the next, so that a module put in between or away is noticed."""
@@ -10,10 +16,11 @@ class Handover:
         self.what = what
         self.receiver = receiver
         self.open = False
+        self.recomputed = False  # given by a forward within a backward, which may stop anywhere
 
     def give(self) -> None:
         """RuntimeError where what was given in the last forward has not been taken."""
-        if self.open:
+        if self.open and not self.recomputed:
             self.open = False
             raise RuntimeError(
                 f"{self.what}: expected {self.receiver} to run after the last training forward of "
@@ -21,8 +28,13 @@ class Handover:
                 "it was replaced: call revert(model), change it, and convert it again"
             )
         self.open = True
+        self.recomputed = not torch.compiler.is_compiling() and _in_backward()
 
     def take(self) -> bool:
         """Whether something was given."""
         given, self.open = self.open, False
         return given
+
+
+def _in_backward() -> bool:
+    return bool(_torch_c._current_graph_task_id() >= 0)

@@ -103,6 +103,8 @@ class Linear(nn.Linear):
         if out_site is not None:
             outputs = out_site.mask(batch, rows_per_sample)
             outputs = outputs if can_skip(outputs) else None
+            if outputs is not None and out_site.owner is not None:
+                out_site.to_dropout.give()
         return self._hand_over(
             out_site,
             self._product(input, LayerMasks(inputs, weights, outputs), scale, relu, relu_below),

@@ -63,8 +63,9 @@ class Site:
         self.draws = make_draws(method, self.id, self.features, self.outputs, self.p, self.settings)
         self.folded = folded
         self.folds_relu = False
-        # From a folded dropout to the Linear behind it, and from a Linear that rectified to the
-        # folded ReLU behind it.
+        # From a Linear that skipped outputs to the dropout behind it, from a folded dropout to the
+        # Linear behind it, and from a Linear that rectified to the folded ReLU behind it.
+        self.to_dropout = Handover("dropped outputs", "the dropout behind the Linear")
         self.to_consumer = Handover("mask and scale", "the Linear behind the dropout")
         self.to_relu = Handover("the ReLU", "the ReLU before the dropout")
         self.owner: torch.nn.Module | None = None  # the dropout module
