@@ -4,9 +4,10 @@
     python bench/accuracy.py --data digits --epochs 40 --batch 128 --methods row tile tile:rate
 
 A seed gives the weights, the order of the batches and the masks; for each, conventional dropout
-and every method are trained alike. A method may name its scaling: "row:rate" is row patterns
-scaled by 1 / (1 - p), "row:exact" by the period. Reports the paired differences with a one-sided
-95 % bound (Student's t), and writes bench/results/<name>.json.
+and every method are trained alike. A method may name its scaling or its search: "row:rate" is row
+patterns scaled by 1 / (1 - p), "row:exact" by the period, "row:narrow" those of the narrow search.
+Reports the paired differences with a one-sided 95 % bound (Student's t), and writes
+bench/results/<name>.json.
 """
 
 import argparse
@@ -25,15 +26,17 @@ from dropgemm.methods import METHODS
 # 95 % quantiles of Student's t, by degrees of freedom.
 T95 = {2: 2.920, 3: 2.353, 4: 2.132, 5: 2.015, 6: 1.943, 7: 1.895, 8: 1.860, 9: 1.833, 11: 1.796}
 LOADERS = {"fashion": data.load, "digits": data.load_digits}
-SCALES = {"": None, "rate": "rate", "exact": "exact"}
+CHANGES: dict[str, dict[str, Any]] = {
+    "": {}, "rate": {"scale": "rate"}, "exact": {"scale": "exact"}, "narrow": {"search": "narrow"}
+}  # fmt: skip
 
 
-def method_and_scale(text: str) -> str:
-    """Check "method" or "method:scale"; argparse prints what is wrong."""
-    method, _, scale = text.partition(":")
-    if method not in METHODS or scale not in SCALES:
+def method_and_change(text: str) -> str:
+    """Check "method" or "method:change"; argparse prints what is wrong."""
+    method, _, change = text.partition(":")
+    if method not in METHODS or change not in CHANGES:
         raise argparse.ArgumentTypeError(
-            f"expected one of {', '.join(METHODS)}, alone or with :rate or :exact, got {text}"
+            f"expected {', '.join(METHODS)}, alone or with :rate, :exact or :narrow, got {text}"
         )
     return text
 
@@ -47,17 +50,18 @@ def lower_bound(differences: list[float]) -> float:
 def make_task(args: argparse.Namespace, seed: int, dataset: data.Dataset) -> variants.Task:
     """Make the demo's task for one seed."""
     task = session.make_task(argparse.Namespace(**vars(args), seed=seed), dataset)
+    task = replace(task, learning_rate=args.learning_rate)
     return task if args.tile_rows is None else replace(task, tile_rows=args.tile_rows)
 
 
 def train(task: variants.Task, contender: str, dataset: data.Dataset) -> float:
     """Trains one contender; returns its test accuracy in percent."""
     torch.manual_seed(task.seed)
-    method, _, scale = contender.partition(":")
+    method, _, change = contender.partition(":")
     if method == "conventional":
         variant = variants.medium(task)
     else:
-        variant = variants.converted(replace(task, scale=SCALES[scale]), method)
+        variant = variants.converted(replace(task, **CHANGES[change]), method)
     with variant.settings(), Progress() as progress:
         return 100 * session.train(variant, task, dataset, progress).accuracy[-1]
 
@@ -72,7 +76,8 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=2048)
     parser.add_argument("--p", type=float, default=0.5)
     parser.add_argument("--coscheduled", type=int, default=8)
-    parser.add_argument("--methods", nargs="+", default=["block", "gyro"], type=method_and_scale)
+    parser.add_argument("--methods", nargs="+", default=["block", "gyro"], type=method_and_change)
+    parser.add_argument("--learning-rate", type=float, default=0.05)
     parser.add_argument("--tile-rows", type=int, help="rows of a block (default: the demo's)")
     parser.add_argument("--name", default="accuracy")
     parser.add_argument("--overwrite", action="store_true")
@@ -91,6 +96,7 @@ def main() -> None:
         "batch": args.batch,
         "hidden": args.hidden,
         "p": args.p,
+        "learning_rate": args.learning_rate,
         "subnets": task.subnets,
         "coscheduled": task.coscheduled,
         "tile_rows": task.tile_rows,

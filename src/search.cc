@@ -84,8 +84,9 @@ Status check_args(const SearchArgs& args) {
                            std::to_string(args.max_period));
   }
   DROPGEMM_RETURN_IF_ERROR(check_reach("max_period", args.p, args.max_period));
-  if (args.method != SearchMethod::kSgd && args.method != SearchMethod::kExact) {
-    return Status::invalid("method", "sgd or exact",
+  if (args.method != SearchMethod::kSgd && args.method != SearchMethod::kExact &&
+      args.method != SearchMethod::kNarrow) {
+    return Status::invalid("method", "sgd, exact or narrow",
                            "code " + std::to_string(static_cast<int>(args.method)));
   }
   DROPGEMM_RETURN_IF_ERROR(check_weight("lambda1", args.lambda1));
@@ -292,6 +293,21 @@ void search_exact(const SearchArgs& args, double* probabilities, SearchResult* r
   result->entropy = d.entropy;
 }
 
+// Shares of periods n - 1 and n whose keep rates mix to 1 - p.
+Status search_narrow(const SearchArgs& args, double* probabilities, SearchResult* result) {
+  std::int64_t upper = 0;
+  DROPGEMM_RETURN_IF_ERROR(least_max_period(args.p, &upper));
+  const auto n = static_cast<double>(upper);
+  const double share = std::clamp((1 / (n - 1) - (1 - args.p)) * n * (n - 1), 0.0, 1.0);
+  std::fill_n(probabilities, args.max_period, 0.0);
+  for (const auto& [period, weight] : {std::pair(upper - 1, 1 - share), std::pair(upper, share)}) {
+    probabilities[period - 1] = weight;
+    result->rate += weight * highest_rate(period);
+    if (weight > 0) result->entropy -= weight * std::log(weight);
+  }
+  return {};
+}
+
 }  // namespace
 
 Status default_max_period(double p, std::int64_t features, std::int64_t* max_period) {
@@ -331,6 +347,7 @@ Status search_distribution(const SearchArgs& args, double* probabilities, Search
     return {};
   }
   if (args.method == SearchMethod::kSgd) return search_sgd(args, probabilities, result);
+  if (args.method == SearchMethod::kNarrow) return search_narrow(args, probabilities, result);
   search_exact(args, probabilities, result);
   return {};
 }

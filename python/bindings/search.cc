@@ -19,12 +19,12 @@ namespace {
 using Numbers = std::vector<double>;
 using Found = std::tuple<Numbers, std::int64_t, Numbers, Numbers, Numbers, std::string>;
 
-Found search(double p, std::int64_t max_period, bool exact, bool anneal, double lambda1,
+Found search(double p, std::int64_t max_period, std::int32_t method, bool anneal, double lambda1,
              double lambda2, double threshold, double tolerance, std::int64_t max_iterations) {
   SearchArgs args;
   args.p = p;
   args.max_period = max_period;
-  args.method = exact ? SearchMethod::kExact : SearchMethod::kSgd;
+  args.method = static_cast<SearchMethod>(method);
   args.anneal = anneal;
   args.lambda1 = lambda1;
   args.lambda2 = lambda2;
@@ -62,7 +62,7 @@ void bind_search(nb::module_& module) {
       },
       nb::arg("p"), nb::arg("features"),
       "The largest period where none is asked for; features 0: any number of them.");
-  module.def("search_distribution", search, nb::arg("p"), nb::arg("max_period"), nb::arg("exact"),
+  module.def("search_distribution", search, nb::arg("p"), nb::arg("max_period"), nb::arg("method"),
              nb::arg("anneal"), nb::arg("lambda1"), nb::arg("lambda2"), nb::arg("threshold"),
              nb::arg("tolerance"), nb::arg("max_iterations"),
              "(probabilities, iterations, losses, rates, lambda2s, what fell short or \"\").");

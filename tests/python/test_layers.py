@@ -210,7 +210,7 @@ BAD_SETTINGS = [
     ({"tile_cols": 0}, ValueError, "tile_cols: expected"),
     ({"subnets": 0}, ValueError, "subnets: expected"),
     ({"seed": -1}, ValueError, "seed: expected"),
-    ({"scale": "sqrt"}, ValueError, "scale: expected 'rate' or 'exact'"),
+    ({"scale": "sqrt"}, ValueError, "scale: expected one of 'rate', 'exact'"),
 ]  # fmt: skip
 
 

@@ -203,9 +203,9 @@ BAD = [
     ({"method": "tile", "skew": "diagonal"}, ValueError, "skew: expected an integer or 'linear'"),
     ({"method": "tile", "weight_tile": (0, 8)}, ValueError, "weight_tile: expected"),
     ({"method": "tile", "weight_tile": 8}, TypeError, "weight_tile: expected a pair"),
-    ({"method": "row", "search": "adam"}, ValueError, "search: expected 'sgd' or 'exact'"),
-    ({"method": "gyro", "order": "any"}, ValueError, "order: expected 'consecutive' or 'random'"),
-    ({"method": "gyro", "draw": "any"}, ValueError, "draw: expected 'exact' or 'bernoulli'"),
+    ({"method": "row", "search": "adam"}, ValueError, "search: expected one of 'sgd', 'exact'"),
+    ({"method": "gyro", "order": "any"}, ValueError, "order: expected one of 'consecutive'"),
+    ({"method": "gyro", "draw": "any"}, ValueError, "draw: expected one of 'exact'"),
 ]  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from torch import nn
 import dropgemm.torch
 from dropgemm.methods import Method
 from dropgemm.schedule import ScaleKind
+from dropgemm.search import SearchMethod
 
-LEARNING_RATE = 0.05
 MOMENTUM = 0.9
 MIN_STEPS_PER_SET = 30
 
@@ -30,6 +30,8 @@ class Task:
     coscheduled: int = 8
     tile_rows: int = 128
     scale: ScaleKind | None = None
+    search: SearchMethod = "sgd"
+    learning_rate: float = 0.05
 
     @staticmethod
     def rows_of_block(batch: int, coscheduled: int) -> int:
@@ -105,14 +107,14 @@ def mlp(task: Task) -> nn.Sequential:
     )
 
 
-def _optimizer(model: nn.Module) -> torch.optim.Optimizer:
+def _optimizer(model: nn.Module, task: Task) -> torch.optim.Optimizer:
     # The fused update is PyTorch's fastest; every contender has it.
-    return torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, fused=True)
+    return torch.optim.SGD(model.parameters(), lr=task.learning_rate, momentum=MOMENTUM, fused=True)
 
 
 def _conventional(name: str, task: Task, precision: str) -> Variant:
     model = mlp(task)
-    return Variant(name, model, _optimizer(model), precision)
+    return Variant(name, model, _optimizer(model, task), precision)
 
 
 def stock(task: Task) -> Variant:
@@ -149,7 +151,7 @@ NAMES: dict[Method, str] = {
 def converted(task: Task, method: Method) -> Variant:
     """The network with every dropout converted to one method."""
     model = mlp(task)
-    optimizer = _optimizer(model)
+    optimizer = _optimizer(model, task)
     schedule = dropgemm.torch.convert(
         model,
         optimizer,
@@ -160,5 +162,6 @@ def converted(task: Task, method: Method) -> Variant:
         coscheduled=task.coscheduled,
         tile_rows=task.tile_rows,
         scale=task.scale,
+        search=task.search,
     )
     return Variant(NAMES[method], model, optimizer, schedule=schedule)

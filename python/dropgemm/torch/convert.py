@@ -16,6 +16,7 @@ from dropgemm.framework import ceil_div
 from dropgemm.masks import INT_END
 from dropgemm.methods import METHODS, Method
 from dropgemm.schedule import ScaleKind
+from dropgemm.search import SearchMethod
 from dropgemm.torch.chain import Link, find_links, shared_modules
 from dropgemm.torch.clock import Clock
 from dropgemm.torch.draws import Settings
@@ -50,7 +51,7 @@ def convert(
     order: Literal["consecutive", "random"] = "consecutive",
     draw: Literal["exact", "bernoulli"] | None = None,
     max_period: int | None = None,
-    search: Literal["sgd", "exact"] = "sgd",
+    search: SearchMethod = "sgd",
     weight_tile: tuple[int, int] = (32, 32),
     skew: int | Literal["linear"] = 1,
     scale: ScaleKind | None = None,

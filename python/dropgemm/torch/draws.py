@@ -17,7 +17,12 @@ from dropgemm.masks import INT_END, SEED_END
 from dropgemm.methods import Method
 from dropgemm.pattern import Skew, drawn_mask_in, row_layout, tile_layout, to_skew
 from dropgemm.schedule import GyroSchedule, ScaleKind, inverted_scale
-from dropgemm.search import PatternDistribution, search_distribution
+from dropgemm.search import (
+    SEARCH_METHODS,
+    PatternDistribution,
+    SearchMethod,
+    search_distribution,
+)
 from dropgemm.tile_mask import TileMask
 from dropgemm.torch import functional
 from dropgemm.torch.clock import Clock
@@ -54,7 +59,7 @@ class Settings:
     order: Literal["consecutive", "random"] = "consecutive"
     draw: Literal["exact", "bernoulli"] | None = None
     max_period: int | None = None
-    search: Literal["sgd", "exact"] = "sgd"
+    search: SearchMethod = "sgd"
     weight_tile: tuple[int, int] = (32, 32)
     skew: Skew = 1
 
@@ -72,11 +77,11 @@ class Settings:
             ("scale", (None, "rate", "exact")),
             ("order", ("consecutive", "random")),
             ("draw", (None, "exact", "bernoulli")),
-            ("search", ("sgd", "exact")),
+            ("search", SEARCH_METHODS),
         ):
             if getattr(self, name) not in legal:
-                choices = " or ".join(repr(choice) for choice in legal if choice is not None)
-                raise ValueError(f"{name}: expected {choices}, got {getattr(self, name)!r}")
+                choices = ", ".join(repr(choice) for choice in legal if choice is not None)
+                raise ValueError(f"{name}: expected one of {choices}, got {getattr(self, name)!r}")
         to_skew(self.skew)
 
     def state(self) -> dict[str, Any]:
