@@ -99,8 +99,8 @@ TEST(Search, BadArgumentsAreNamed) {
   EXPECT_EQ(message(make(0.5, 0)), "max_period: expected a number in [1, 1048576], got 0");
   EXPECT_EQ(message(make(0.5, 1048577)),
             "max_period: expected a number in [1, 1048576], got 1048577");
-  EXPECT_EQ(message(make(0.5, 8, static_cast<SearchMethod>(2))),
-            "method: expected sgd or exact, got code 2");
+  EXPECT_EQ(message(make(0.5, 8, static_cast<SearchMethod>(3))),
+            "method: expected sgd, exact or narrow, got code 3");
   const auto with = [](auto member, auto value) {
     SearchArgs args = make(0.5, 8);
     args.*member = value;

@@ -161,6 +161,33 @@ TEST(Search, ExactIsTheLargestEntropyAtTheRate) {
   }
 }
 
+TEST(Search, NarrowIsTwoNeighboursWithTheLeastWorkAndNoise) {
+  for (SearchArgs args : grid()) {
+    args.method = SearchMethod::kNarrow;
+    const Found narrow = search(args);
+    args.method = SearchMethod::kExact;
+    const Found exact = search(args);
+    EXPECT_NEAR(narrow.result.rate, args.p, 1e-12) << describe(args);
+    EXPECT_NEAR(rate_of(narrow.d), args.p, 1e-12) << describe(args);
+    EXPECT_NEAR(narrow.result.entropy, entropy_of(narrow.d), 1e-12) << describe(args);
+    EXPECT_TRUE(narrow.result.history.empty());
+    std::size_t first = 0, last = narrow.d.size() - 1;
+    while (narrow.d[first] == 0) ++first;
+    while (narrow.d[last] == 0) --last;
+    EXPECT_LE(last - first, 1U) << describe(args);
+    const auto mean = [](const std::vector<double>& d, double power) {
+      double sum = 0;
+      for (std::size_t i = 0; i < d.size(); ++i) {
+        sum += d[i] * std::pow(static_cast<double>(i + 1), power);
+      }
+      return sum;
+    };
+    EXPECT_LE(mean(narrow.d, -2), mean(exact.d, -2) * (1 + 1e-9)) << describe(args);
+    EXPECT_LE(mean(narrow.d, 1), mean(exact.d, 1) * (1 + 1e-9)) << describe(args);
+  }
+  EXPECT_EQ(search(make(0.5, 8, SearchMethod::kNarrow)).d[1], 1);
+}
+
 TEST(Search, ExactHoldsCloseToTheEndsOfTheRates) {
   for (const std::int64_t n : {2, 3, 8, 64, 1024}) {
     const double highest = share(static_cast<std::size_t>(n - 1));
@@ -290,7 +317,8 @@ TEST(Search, WeightsOnlyChangeTheWay) {
 }
 
 TEST(Search, OnlyOneDistributionWillDo) {
-  for (const SearchMethod method : {SearchMethod::kSgd, SearchMethod::kExact}) {
+  for (const SearchMethod method :
+       {SearchMethod::kSgd, SearchMethod::kExact, SearchMethod::kNarrow}) {
     for (const std::int64_t n : {1, 2, 3, 7, 20}) {
       for (const std::int64_t period : {std::int64_t{1}, n}) {
         const double p = static_cast<double>(period - 1) / static_cast<double>(period);

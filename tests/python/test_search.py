@@ -278,7 +278,7 @@ RATE = r"p: expected a (dropout )?rate in \[0, 1"
         ({"max_period": 9, "features": 8}, ValueError,
          "max_period: expected at most features, 8, got 9"),
         ({"features": 0}, ValueError, r"features: expected an integer in \[1, "),
-        ({"method": "adam"}, ValueError, "method: expected 'sgd' or 'exact', got 'adam'"),
+        ({"method": "adam"}, ValueError, "method: expected 'sgd', 'exact' or 'narrow', got 'adam'"),
         ({"lambda1": 0}, ValueError, r"lambda1: expected a weight in \[0.001, 1000\], got 0"),
         ({"lambda2": math.nan}, ValueError, r"lambda2: expected a weight in .*, got nan"),
         ({"lambda2": "much"}, TypeError, "lambda2: expected a number, got 'much'"),
@@ -324,3 +324,15 @@ def test_bad_draws_are_refused():
         found.sample(seed=-1, site=0, step=0)
     with pytest.raises(TypeError, match="p: expected a rate"):
         dg.PatternDistribution([1.0], p="none")
+
+
+def test_narrow_mixes_two_neighbours():
+    for p, expected in ((0.3, {1: 0.4, 2: 0.6}), (0.5, {2: 1.0}), (0.7, {3: 0.6, 4: 0.4})):
+        found = dg.search_distribution(p, method="narrow")
+        assert found.rate == pytest.approx(p, abs=1e-12)
+        periods = (found.probabilities > 1e-12).nonzero()[0] + 1
+        assert dict(zip(periods.tolist(), found.probabilities[periods - 1], strict=True)) == {
+            period: pytest.approx(share, abs=1e-12) for period, share in expected.items()
+        }
+        assert found.converged
+        assert found.iterations == len(found.losses) == 0
