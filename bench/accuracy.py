@@ -4,8 +4,9 @@
     python bench/accuracy.py --data digits --epochs 40 --batch 128 --methods row tile tile:rate
 
 A seed gives the weights, the order of the batches and the masks; for each, conventional dropout
-and every method are trained alike. A method may name its scaling or its search: "row:rate" is row
-patterns scaled by 1 / (1 - p), "row:exact" by the period, "row:narrow" those of the narrow search.
+and every method are trained alike. A method may have a variant: "row:rate" and "row:exact" are row
+patterns of the paper's search, scaled by 1 / (1 - p) and by the period, "row:narrow" those of the
+narrow search.
 Reports the paired differences with a one-sided 95 % bound (Student's t), and writes
 bench/results/<name>.json.
 """
@@ -27,8 +28,11 @@ from dropgemm.methods import METHODS
 T95 = {2: 2.920, 3: 2.353, 4: 2.132, 5: 2.015, 6: 1.943, 7: 1.895, 8: 1.860, 9: 1.833, 11: 1.796}
 LOADERS = {"fashion": data.load, "digits": data.load_digits}
 CHANGES: dict[str, dict[str, Any]] = {
-    "": {}, "rate": {"scale": "rate"}, "exact": {"scale": "exact"}, "narrow": {"search": "narrow"}
-}  # fmt: skip
+    "": {},
+    "rate": {"scale": "rate", "search": "sgd"},
+    "exact": {"scale": "exact", "search": "sgd"},
+    "narrow": {"search": "narrow"},
+}
 
 
 def method_and_change(text: str) -> str:

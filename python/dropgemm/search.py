@@ -171,9 +171,10 @@ def search_distribution(
     the plain gradient, which takes up to some ten thousand steps where max_period is 1024.
 
     method "exact": the distribution of the largest entropy that drops at p, by root finding.
-    method "narrow" (beyond the paper): the two neighbouring periods whose mix drops at p; for 0.5
-    period 2 alone. The least work and the least noise of all distributions at the rate, and the
-    fewest patterns. Of the arguments after features neither looks at any.
+    method "narrow" (beyond the paper): the two neighbouring periods whose mix drops at p, the
+    larger one the default of max_period; for 0.5 period 2 alone. The least work and the least
+    noise of all distributions at the rate, and the fewest patterns. Of the arguments after features
+    neither looks at any.
 
     Warns (RuntimeWarning) where the descent does not come to rest; the result says converged=False.
     Raises ValueError for a max_period or features that cannot reach p (says the least that does),
@@ -210,6 +211,8 @@ def search_distribution(
         _to_float("tolerance", tolerance),
         to_integer("max_iterations", max_iterations, -(1 << 62), 1 << 62),
     )
+    if method == "narrow" and max_period is None:  # no further than the periods that are drawn
+        probabilities = probabilities[: int(np.flatnonzero(probabilities)[-1]) + 1]
     if shortfall:
         warnings.warn(shortfall, RuntimeWarning, stacklevel=2)
     return PatternDistribution(

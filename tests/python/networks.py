@@ -51,7 +51,7 @@ def pattern(site, step, rows, features, like, call=0):
     """The sampled mask and its scale, as bool and float."""
     tile = site.settings.weight_tile if site.method == "tile" else None
     most = features if tile is None else min(-(-rows // tile[0]), -(-features // tile[1]))
-    mask, scale = dg.search_distribution(site.p, features=most).mask(
+    mask, scale = dg.search_distribution(site.p, None, site.settings.search, features=most).mask(
         RUN["seed"], site.id, step, rows, features, call=call, like=like, tile=tile
     )
     return mask.to_dense(), float(scale)

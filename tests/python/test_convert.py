@@ -43,7 +43,8 @@ def convertible(name, method, sides):
 
 def converted(name, method="block", sides="both", **rest):
     model = make(name, **{k: rest.pop(k) for k in ("dtype", "seed") if k in rest})
-    settings = {"method": method, "sides": sides, "advance": "manual", **RUN, **TILE, **rest}
+    settings = {"method": method, "sides": sides, "advance": "manual", "search": "sgd"}
+    settings |= {**RUN, **TILE, **rest}
     return model, convert(model, **settings)
 
 

@@ -19,7 +19,7 @@ from dropgemm.torch import (
 )
 from networks import RUN, TILE, P, gradients, make, pattern, run_dense
 
-GOOD = {"advance": "manual", **RUN, **TILE}
+GOOD = {"advance": "manual", "search": "sgd", **RUN, **TILE}
 
 
 def kept_neurons(model, index):
@@ -65,7 +65,7 @@ def test_calls_draw_what_the_functional_api_draws():
 
 
 def test_rows_share_one_pattern_and_scaling_is_by_the_period():
-    dropout = RowDropout(Site(Clock(), 3, 48, P, "row", seed=1))
+    dropout = RowDropout(Site(Clock(), 3, 48, P, "row", seed=1, search="sgd"))
     for step in range(6):
         dropout.clock.step.fill_(step)
         y = dropout(torch.ones(7, 5, 48))
@@ -99,7 +99,7 @@ def test_sampled_training_is_unbiased_in_the_mean(method, scale):
 
 
 def test_a_tile_drop_linear_by_hand():
-    site = Site(Clock(), 4, 64, P, "tile", outputs=48, weight_tile=(8, 8), seed=1)
+    site = Site(Clock(), 4, 64, P, "tile", outputs=48, weight_tile=(8, 8), seed=1, search="sgd")
     layer = TileDropLinear(64, 48, weight_site=site).double()
     x = torch.randn(10, 64, dtype=torch.float64, requires_grad=True)
     keep, scale = pattern_of(site, layer)
@@ -296,6 +296,19 @@ def test_conventional_rates_have_32_bits():
     torch.manual_seed(0)
     dropped = dropout(torch.ones(1, 1 << 20)).eq(0).double().mean()
     assert abs(dropped - p) < 6 * (p * (1 - p) / (1 << 20)) ** 0.5 < p / 4
+
+
+def test_layers_draw_from_the_narrow_distribution_by_default():
+    model = make("mlp")
+    schedule = convert(model, method="row", advance="manual", p=0.7, **RUN)
+    distribution = model[2].site.draws.distribution
+    assert distribution == dg.search_distribution(0.7, method="narrow")
+    assert "1 in 3..4 neurons, 0.300 in the mean" in schedule.report()
+    scales = set()
+    for _ in range(12):
+        scales.add(model[2].site.scale)
+        schedule.step()
+    assert scales == {3.0, 4.0}
 
 
 def test_the_report_is_a_table():

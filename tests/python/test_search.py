@@ -334,5 +334,7 @@ def test_narrow_mixes_two_neighbours():
         assert dict(zip(periods.tolist(), found.probabilities[periods - 1], strict=True)) == {
             period: pytest.approx(share, abs=1e-12) for period, share in expected.items()
         }
+        assert found.max_period == max(expected)
         assert found.converged
         assert found.iterations == len(found.losses) == 0
+    assert dg.search_distribution(0.5, 8, "narrow").max_period == 8

@@ -30,7 +30,7 @@ class Task:
     coscheduled: int = 8
     tile_rows: int = 128
     scale: ScaleKind | None = None
-    search: SearchMethod = "sgd"
+    search: SearchMethod = "narrow"
     learning_rate: float = 0.05
 
     @staticmethod

@@ -10,13 +10,12 @@ from typing import Any, Literal
 from torch import nn
 from torch.optim import Optimizer
 
-from dropgemm import _core
 from dropgemm.arrays import to_integer, to_rate
 from dropgemm.framework import ceil_div
 from dropgemm.masks import INT_END
 from dropgemm.methods import METHODS, Method
 from dropgemm.schedule import ScaleKind
-from dropgemm.search import SearchMethod
+from dropgemm.search import SearchMethod, search_distribution
 from dropgemm.torch.chain import Link, find_links, shared_modules
 from dropgemm.torch.clock import Clock
 from dropgemm.torch.draws import Settings
@@ -51,7 +50,7 @@ def convert(
     order: Literal["consecutive", "random"] = "consecutive",
     draw: Literal["exact", "bernoulli"] | None = None,
     max_period: int | None = None,
-    search: SearchMethod = "sgd",
+    search: SearchMethod = "narrow",
     weight_tile: tuple[int, int] = (32, 32),
     skew: int | Literal["linear"] = 1,
     scale: ScaleKind | None = None,
@@ -274,7 +273,9 @@ def make_site(
 
 def _fitting_tile(layer: nn.Linear, p: float, settings: Settings) -> tuple[int, int]:
     """The asked tile, made smaller where a weight has fewer tiles than a pattern needs."""
-    periods = settings.max_period or _core.default_max_period(min(p, 1.0 - 2.0**-20), 0)
+    if p == 1.0:
+        return settings.weight_tile
+    periods = search_distribution(p, settings.max_period, settings.search).max_period
     height, width = settings.weight_tile
     if ceil_div(layer.out_features, height) < periods:
         height = max(layer.out_features // periods, 1)

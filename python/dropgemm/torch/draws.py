@@ -59,7 +59,7 @@ class Settings:
     order: Literal["consecutive", "random"] = "consecutive"
     draw: Literal["exact", "bernoulli"] | None = None
     max_period: int | None = None
-    search: SearchMethod = "sgd"
+    search: SearchMethod = "narrow"
     weight_tile: tuple[int, int] = (32, 32)
     skew: Skew = 1
 

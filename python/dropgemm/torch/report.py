@@ -73,8 +73,9 @@ def _keeps(site: Site) -> str:
             return "nothing"
         height, width = site.settings.weight_tile
         what = "neurons" if site.method == "row" else f"{height}x{width} tiles"
-        periods = site.draws.distribution.max_period
-        return f"1 in 1..{periods} {what}, {site.keep_rate:.3f} in the mean"
+        drawn = site.draws.distribution.probabilities.nonzero()[0] + 1
+        periods = f"{drawn[0]}" if len(drawn) == 1 else f"{drawn[0]}..{drawn[-1]}"
+        return f"1 in {periods} {what}, {site.keep_rate:.3f} in the mean"
     exact = isinstance(site.draws, GyroDraws) and site.draws.exact
     if site.method == "block" and site.features:
         tiles = ceil_div(site.features, site.settings.tile_cols)
