@@ -21,40 +21,48 @@ void layout_axis(std::int64_t extent, bool masked, Arena& arena, Axis* axis) {
   axis->runs = arena.take<std::int32_t>(extent + 1);
 }
 
-// Marks what `mask` drops of the axis that it varies along, unless it is marked as more already.
+// Marks what `mask`, one line of tiles along `axis`, drops of it, unless it is marked as more.
+void mark(const AxisMask& mask, bool first, Position where, Axis& axis) {
+  const TileMaskView& view = *mask.mask;
+  // A line along the stored columns is a row of bits; along the stored rows, each row has one.
+  const bool is_row = (first == mask.swapped) != view.transposed;
+  const std::int64_t tile = first ? mask.first_tile() : mask.second_tile();
+  for (std::int64_t t = 0, begin = 0; begin < axis.extent; ++t) {
+    const bool kept = ((is_row ? view.bits[t / 32] >> (t % 32) : view.bits[t]) & 1U) != 0;
+    const std::int64_t end = tile < axis.extent - begin ? begin + tile : axis.extent;
+    for (std::int64_t i = begin; i < end && !kept; ++i) {
+      axis.position[i] = std::max(axis.position[i], where);
+    }
+    begin = end;
+  }
+}
+
 void apply(const AxisMask& mask, Axis& first, Axis& second, Position where) {
   if (mask.mask == nullptr) return;
-  if (varies_along_first(mask, second.extent)) {
-    for (std::int64_t i = 0; i < first.extent; ++i) {
-      if (!mask.kept(i, 0)) first.position[i] = std::max(first.position[i], where);
-    }
-  } else {
-    for (std::int64_t j = 0; j < second.extent; ++j) {
-      if (!mask.kept(0, j)) second.position[j] = std::max(second.position[j], where);
-    }
-  }
+  const bool along_first = varies_along_first(mask, second.extent);
+  mark(mask, along_first, where, along_first ? first : second);
 }
 
 void gather(Axis& axis) {
   if (axis.index == nullptr) return;
-  std::int32_t* const index = axis.index;
-  axis.size = 0;
-  axis.num_runs = 0;
+  const Position* const position = axis.position;
+  std::int32_t *const index = axis.index, *const runs = axis.runs;
+  std::int64_t size = 0, num_runs = 0;
   for (std::int64_t i = 0; i < axis.extent; ++i) {
-    if (i == 0 || axis.position[i] != axis.position[i - 1]) {
-      axis.runs[axis.num_runs++] = static_cast<std::int32_t>(i);
+    if (i == 0 || position[i] != position[i - 1]) {
+      runs[num_runs++] = static_cast<std::int32_t>(i);
+      axis.any_empty |= position[i] == Position::kEmpty;
     }
-    if (axis.position[i] == Position::kCompute) {
-      index[axis.size++] = static_cast<std::int32_t>(i);
-    }
-    axis.any_empty |= axis.position[i] == Position::kEmpty;
+    if (position[i] == Position::kCompute) index[size++] = static_cast<std::int32_t>(i);
   }
-  axis.runs[axis.num_runs] = static_cast<std::int32_t>(axis.extent);
-  const std::int32_t step = axis.size > 1 ? index[1] - index[0] : 1;
-  std::int64_t regular = std::min<std::int64_t>(axis.size, 1);
-  while (regular < axis.size && index[regular] - index[regular - 1] == step) ++regular;
-  if (regular < axis.size) return;
-  axis.first = axis.size > 0 ? index[0] : 0;
+  runs[num_runs] = static_cast<std::int32_t>(axis.extent);
+  axis.num_runs = num_runs;
+  axis.size = size;
+  const std::int32_t step = size > 1 ? index[1] - index[0] : 1;
+  std::int64_t regular = std::min<std::int64_t>(size, 1);
+  while (regular < size && index[regular] - index[regular - 1] == step) ++regular;
+  if (regular < size) return;
+  axis.first = size > 0 ? index[0] : 0;
   axis.step = step;
   axis.index = nullptr;
 }
@@ -65,15 +73,30 @@ void layout_bits(std::int64_t rows, std::int64_t cols, bool masked, Arena& arena
   if (masked) bits->words = arena.take<std::uint64_t>(rows * bits->row_words());
 }
 
+// Units of `unit` positions in a tile; all of them where there is one tile.
+std::int64_t units_of_tile(std::int64_t tile, std::int64_t unit, std::int64_t units) {
+  return tile / unit < units ? tile / unit : units;
+}
+
 void fill_bits(const AxisMask& mask, std::int64_t unit_first, std::int64_t unit_second,
                UnitBits* bits) {
   if (mask.mask == nullptr) return;
+  const TileMaskView& view = *mask.mask;
+  const std::int64_t rows_of_tile = units_of_tile(mask.first_tile(), unit_first, bits->rows);
+  const std::int64_t cols_of_tile = units_of_tile(mask.second_tile(), unit_second, bits->cols);
+  const bool swapped = mask.swapped != view.transposed;  // the first axis runs along a row of bits
+  const std::int64_t words = view.transposed ? mask_row_words(view.rows, view.tile_rows)
+                                             : mask_row_words(view.cols, view.tile_cols);
   std::fill_n(bits->words, bits->rows * bits->row_words(), std::uint64_t{0});
   for (std::int64_t i = 0; i < bits->rows; ++i) {
     std::uint64_t* row = bits->words + i * bits->row_words();
-    for (std::int64_t j = 0; j < bits->cols; ++j) {
-      const auto bit = static_cast<std::uint64_t>(mask.kept(i * unit_first, j * unit_second));
-      row[j / 64] |= bit << (j % 64);
+    const std::int64_t first = i / rows_of_tile;
+    for (std::int64_t j = 0, second = 0; j < bits->cols; ++second) {
+      const std::uint32_t word = swapped ? view.bits[second * words + first / 32] >> (first % 32)
+                                         : view.bits[first * words + second / 32] >> (second % 32);
+      for (const std::int64_t end = std::min(j + cols_of_tile, bits->cols); j < end; ++j) {
+        row[j / 64] |= std::uint64_t{word & 1U} << (j % 64);
+      }
     }
   }
 }
