@@ -48,7 +48,7 @@ struct GemmCase {
 
   [[nodiscard]] std::string text() const {
     auto tile = [](const TileSize& t) {
-      const std::string size = std::to_string(t.rows) + "x" + std::to_string(t.cols);
+      std::string size = std::to_string(t.rows) + "x" + std::to_string(t.cols);
       if (t.period == 0) return size;
       return size + " (" + std::to_string(t.offset) + " + " + std::to_string(t.period) + " i in [" +
              std::to_string(t.begin) + ", " + std::to_string(t.end) + "))";
