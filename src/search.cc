@@ -297,6 +297,7 @@ void search_exact(const SearchArgs& args, double* probabilities, SearchResult* r
 Status search_narrow(const SearchArgs& args, double* probabilities, SearchResult* result) {
   std::int64_t upper = 0;
   DROPGEMM_RETURN_IF_ERROR(least_max_period(args.p, &upper));
+  upper = std::max<std::int64_t>(upper, 2);  // 1 where p is within a rounding error of 0
   const auto n = static_cast<double>(upper);
   const double share = std::clamp((1 / (n - 1) - (1 - args.p)) * n * (n - 1), 0.0, 1.0);
   std::fill_n(probabilities, args.max_period, 0.0);

@@ -188,6 +188,19 @@ TEST(Search, NarrowIsTwoNeighboursWithTheLeastWorkAndNoise) {
   EXPECT_EQ(search(make(0.5, 8, SearchMethod::kNarrow)).d[1], 1);
 }
 
+TEST(Search, ARateOfLessThanARoundingErrorIsThatOfPeriodOne) {
+  for (const double p : {1e-17, 4e-16, std::numeric_limits<double>::denorm_min()}) {
+    for (const std::int64_t periods : {1, 2, 8}) {
+      for (const auto method : {SearchMethod::kSgd, SearchMethod::kExact, SearchMethod::kNarrow}) {
+        const SearchArgs args = make(p, periods, method);
+        const Found found = search(args);
+        EXPECT_NEAR(found.d[0], 1, 1e-11) << describe(args);
+        EXPECT_NEAR(found.result.rate, p, 1e-11) << describe(args);
+      }
+    }
+  }
+}
+
 TEST(Search, ExactHoldsCloseToTheEndsOfTheRates) {
   for (const std::int64_t n : {2, 3, 8, 64, 1024}) {
     const double highest = share(static_cast<std::size_t>(n - 1));
