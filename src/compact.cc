@@ -62,6 +62,18 @@ Lines lines_of(const TileMaskView& mask) {
           mask_row_words(base.cols, base.tile_cols)};
 }
 
+// A bit after the last column would be counted, and moved to where there is no memory.
+Status check_padding(const Lines& lines) {
+  const std::int64_t used = lines.cols % 32;
+  if (used == 0) return {};
+  for (std::int64_t i = 1; i <= lines.rows; ++i) {
+    if (lines.bits[i * lines.row_words - 1] >> used == 0) continue;
+    return Status::invalid("mask", "padding bits of 0",
+                           "a 1 after the last tile of row " + std::to_string(i - 1) + " of tiles");
+  }
+  return {};
+}
+
 // By arithmetic that compilers make vectors of: the x86-64 baseline has no popcnt.
 std::uint32_t bits_set(std::uint32_t word) {
   word -= word >> 1 & 0x55555555U;
@@ -172,6 +184,7 @@ Status kept_count(const TileMaskView& mask, CompactAxis axis, std::int64_t* leas
                            "a null pointer");
   }
   const Lines lines = lines_of(mask);
+  DROPGEMM_RETURN_IF_ERROR(check_padding(lines));
   if (axis == CompactAxis::kTiles) {
     *least = *most = kept_tiles(lines.bits, lines.rows * lines.row_words);
     return {};

@@ -24,7 +24,8 @@ enum class CompactAxis : std::int32_t { kRows = 0, kCols = 1, kTiles = 2 };
 // The least and the most that is kept: elements of a row (kCols) or of a column (kRows) over all of
 // them, or tiles (kTiles: both are their number). 0 where there is nothing to keep. Reads the bits
 // on the host.
-// Errors: kInvalidArgument for the mask, the axis, or a null least or most.
+// Errors: kInvalidArgument for the mask, padding bits that are not 0, the axis, or a null least or
+// most.
 [[nodiscard]] Status kept_count(const TileMaskView& mask, CompactAxis axis, std::int64_t* least,
                                 std::int64_t* most);
 
@@ -49,8 +50,9 @@ struct ExpandArgs {
 //
 // Any strides on either side, one dtype. Allocates nothing. Asynchronous on ctx.stream.
 // Errors, before anything is written: kInvalidArgument (operand, expected, got), among them a size
-// that holds less than kept_count() says ("size: expected at least 12, got 8"), where the bits lie
-// on the host; kInvalidType (mixed or unknown dtypes). Defined by src/reference/compact.cc.
+// that holds less than kept_count() says ("size: expected at least 12, got 8") and padding bits
+// that are not 0, where the bits lie on the host; kInvalidType (mixed or unknown dtypes). Defined
+// by src/reference/compact.cc.
 [[nodiscard]] Status compact(const Context& ctx, const CompactArgs& args);
 [[nodiscard]] Status expand(const Context& ctx, const ExpandArgs& args);
 

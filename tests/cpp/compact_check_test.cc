@@ -80,6 +80,25 @@ TEST_P(CompactCheck, NothingIsLostSilently) {
   EXPECT_TRUE(expand(ctx_, scatter_).ok());
 }
 
+TEST_P(CompactCheck, BitsInThePadding) {
+  const std::string message =
+      "mask: expected padding bits of 0, got a 1 after the last tile of row 1 of tiles";
+  bits_ = {0x1F, 0xFFFFFFFF};
+  const auto widen = [](auto& args) {
+    args.xc.cols = 16;
+    args.xc.row_stride = 16;
+  };
+  EXPECT_EQ(refusal(widen), message);
+  EXPECT_EQ(refusal([](auto& args) {
+              args.axis = CompactAxis::kTiles;
+              args.xc.rows = 64;
+              args.xc.cols = args.xc.row_stride = 1;
+            }),
+            message);
+  bits_ = {0x1F, 0x3F};
+  EXPECT_EQ(refusal([](auto& args) { args.xc.cols = 5; }), "size: expected at least 6, got 5");
+}
+
 TEST_P(CompactCheck, Shapes) {
   EXPECT_EQ(refusal([](auto& args) { args.xc.rows = 3; }),
             "xc: expected [4, size], the rows of the mask, got [3, 5]");
