@@ -192,6 +192,8 @@ def drawn_mask(
     """
     shape = _to_shape(rows, cols)
     if tile is None:
+        if to_skew(skew) != 1:
+            raise ValueError(f"skew: expected a tile beside it, as rows have no skew, got {skew!r}")
         layout = row_layout(*shape)
     else:
         layout = tile_layout(*shape, to_pair("tile", tile, 1), to_skew(skew))
@@ -226,12 +228,19 @@ def drawn_mask_in(
 def pattern_thresholds(probabilities: npt.ArrayLike) -> npt.NDArray[np.uint64]:
     """floor(2^32 * P(period <= i + 1)) for each i, of the probabilities of periods 1, 2, ...
 
-    Raises ValueError for probabilities that are negative, not finite, or do not sum to 1 within
-    1e-6.
+    Raises ValueError for probabilities that are negative, not finite, none, or do not sum to 1
+    within 1e-6; TypeError for what are no numbers.
     """
-    values = np.asarray(probabilities, np.float64)
+    try:
+        values = np.asarray(probabilities, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"probabilities: expected an array of numbers, got {probabilities!r}"
+        ) from None
     if values.ndim != 1:
         raise ValueError(f"probabilities: expected a 1-D array, got {values.ndim}-D")
+    if not values.size:
+        raise ValueError("probabilities: expected at least that of period 1, got none")
     return np.array(_core.pattern_thresholds(values.tolist()), np.uint64)
 
 

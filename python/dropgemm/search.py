@@ -42,7 +42,8 @@ class PatternDistribution:
 
     Arrays are read-only. Equal are those of equal probabilities and p.
 
-    Raises ValueError for anything but a 1-D array of such probabilities.
+    Raises ValueError for anything but a 1-D array of such probabilities, TypeError for anything
+    but numbers.
 
     >>> distribution = dg.PatternDistribution([0.5, 0.25, 0.25])
     >>> distribution.sample(seed=0, site=0, step=2)  # (period, offset)
@@ -113,7 +114,8 @@ class PatternDistribution:
         framework; without it step does, or NumPy. The scale is a float32 array of no dimension.
 
         Raises ValueError where max_period is above cols, the tile rows or the tile columns, or a
-        period shares a factor with skew; for sizes, site, step or call out of range.
+        period shares a factor with skew; for a skew without a tile; for sizes, site, step or call
+        out of range.
         """
         return drawn_mask(
             self.thresholds, rows, cols, tile, skew, seed=seed, site=site, step=step, call=call,

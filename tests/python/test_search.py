@@ -298,7 +298,7 @@ def test_bad_searches_are_refused(arguments, error, message):
 @pytest.mark.parametrize(
     ("probabilities", "message"),
     [
-        ([], r"periods: expected a number in \[1, 2\^31\], got 0"),
+        ([], "probabilities: expected at least that of period 1, got none"),
         ([0.5, 0.4], "probabilities: expected a sum within 1e-6 of 1, got 0.9"),
         ([1.5, -0.5], "probabilities: expected finite numbers of at least 0, got -0.5"),
         ([math.nan, 1], "probabilities: expected finite numbers"),
@@ -310,6 +310,12 @@ def test_bad_probabilities_are_refused(probabilities, message):
         dg.PatternDistribution(probabilities)
 
 
+@pytest.mark.parametrize("probabilities", ["ab", [1j], [[0.5, 0.5], [1.0]], [print]])
+def test_probabilities_are_numbers(probabilities):
+    with pytest.raises(TypeError, match="probabilities: expected an array of numbers, got"):
+        dg.PatternDistribution(probabilities)
+
+
 def test_bad_draws_are_refused():
     found = dg.search_distribution(0.5)
     with pytest.raises(ValueError, match="periods: expected at most the mask's 7 tile columns"):
@@ -318,6 +324,9 @@ def test_bad_draws_are_refused():
         found.mask(**WHERE, step=0, rows=64, cols=256, tile=(32, 32))
     with pytest.raises(ValueError, match="skew: expected an integer coprime to every period"):
         found.mask(**WHERE, step=0, rows=256, cols=256, tile=(32, 32), skew=3)
+    for skew in (3, -1, "linear"):
+        with pytest.raises(ValueError, match="skew: expected a tile beside it"):
+            found.mask(**WHERE, step=0, rows=256, cols=256, skew=skew)
     with pytest.raises(ValueError, match="step: expected an integer in"):
         found.mask(**WHERE, step=-1, rows=4, cols=8)
     with pytest.raises(ValueError, match="seed: expected an integer in"):
