@@ -191,6 +191,10 @@ def test_bad_parts():
         BlockDropout(site("gyro"))
     with pytest.raises(ValueError, match="in_site: expected last dimension 48"):
         Linear(20, 3, in_site=site())
+    tiles = Site(Clock(), 0, 48, P, "tile", outputs=48, weight_tile=(4, 4))
+    for name in ("in_site", "out_site"):
+        with pytest.raises(ValueError, match=f"{name}: expected a site of neurons, got .* 'tile'"):
+            Linear(48, 48, **{name: tiles})
     with pytest.raises(ValueError, match="input: expected last dimension 48"):
         BlockDropout(site())(torch.zeros(4, 20))
 

@@ -108,6 +108,12 @@ def test_a_tile_drop_linear_by_hand():
     torch.testing.assert_close(got, dense, rtol=1e-12, atol=1e-12)
     for ours, theirs in zip(gradients(got, layer, x), gradients(dense, layer, x), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    whole = TileDropLinear(64, 48, weight_site=site, prune_weight_grad=False).double()
+    whole.load_state_dict(layer.state_dict())
+    assert not whole.prune_weight_grad
+    pairs = zip(gradients(whole(x), whole, x), gradients(layer(x), layer, x), strict=True)
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
     with torch.no_grad():
         layer.weight[~keep] = torch.nan
     assert layer(x).isfinite().all()

@@ -57,6 +57,11 @@ class Linear(nn.Linear):
         ):
             if site is not None:
                 check_site(name, site)
+                if site.method == "tile":
+                    raise ValueError(
+                        f"{name}: expected a site of neurons, got one of method 'tile', which "
+                        "drops weights: it is a TileDropLinear's weight_site"
+                    )
                 site.check_width(name, width)
         self.in_site = in_site
         self.out_site = out_site
@@ -176,10 +181,12 @@ class TileDropLinear(Linear):
         weight_site: Site,
         in_site: Site | None = None,
         out_site: Site | None = None,
+        prune_weight_grad: bool = True,
     ) -> None:
         super().__init__(
-            in_features, out_features, bias, device, dtype, in_site=in_site, out_site=out_site
-        )
+            in_features, out_features, bias, device, dtype, in_site=in_site, out_site=out_site,
+            prune_weight_grad=prune_weight_grad,
+        )  # fmt: skip
         check_site("weight_site", weight_site)
         expected = "tile", in_features, out_features
         got = weight_site.method, weight_site.features, weight_site.outputs
