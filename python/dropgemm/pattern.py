@@ -9,7 +9,7 @@ The formulas are include/dropgemm/pattern.h's.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -46,22 +46,25 @@ class PatternLayout(NamedTuple):
         """Of the mask: one row of tiles, one column wide, where it is a row pattern's."""
         return self.tile_rows, self.tile_cols
 
-    def warn_of_collapse(
-        self, framework: Framework, periods: Sequence[int], stacklevel: int
-    ) -> None:
-        """Warns where a linear skew lines tiles up in columns at one of the periods."""
-        if not self.linear or framework.is_traced():
-            return
+    def collapse(self, periods: Iterable[int]) -> str:
+        """Where a linear skew lines tiles up in columns at one of the periods, says so."""
         columns = ceil_div(self.cols, self.tile_cols)
         aligned = [period for period in periods if period > 1 and columns % period == 0]
-        if aligned:
-            warnings.warn(
-                f"skew='linear': {columns} tile columns are a multiple of period "
-                f"{', '.join(map(str, aligned))}: every tile row then keeps the same columns, and "
-                "the pattern drops inputs, not tiles; skew=1 does not",
-                UserWarning,
-                stacklevel=stacklevel + 1,
-            )
+        if not self.linear or not aligned:
+            return ""
+        return (
+            f"skew='linear': {columns} tile columns are a multiple of period "
+            f"{', '.join(map(str, aligned))}: every tile row then keeps the same columns, and "
+            "the pattern drops inputs, not tiles; skew=1 does not"
+        )
+
+    def warn_of_collapse(
+        self, framework: Framework, periods: Iterable[int], stacklevel: int
+    ) -> None:
+        """Warns of a collapse, unless this is being compiled."""
+        message = "" if framework.is_traced() else self.collapse(periods)
+        if message:
+            warnings.warn(message, UserWarning, stacklevel=stacklevel + 1)
 
 
 def row_layout(rows: int, cols: int) -> PatternLayout:

@@ -327,3 +327,32 @@ def test_the_report_is_a_table():
         for column, cell in zip(columns, cells, strict=True):
             assert line[column:].startswith(cell)
     assert kept_neurons(model, 2).any()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "features", "idle"),
+    [
+        (512, 512, ""),
+        (32, 512, "forward"),  # tiles of 16 x 32
+        (512, 32, "input gradient, weight gradient"),  # of 32 x 16
+        (10, 512, "forward, input gradient, weight gradient"),  # of 5 x 32
+    ],
+)
+def test_the_report_says_where_tiles_skip_nothing(outputs, features, idle):
+    model = nn.Sequential(nn.Dropout(P), nn.Linear(features, outputs))
+    report = convert(model, method="tile", advance="manual", **RUN).report()
+    assert ("nothing is skipped" in report) == bool(idle)
+    assert (
+        not idle or f"of a weight of {outputs} x {features} nothing is skipped in {idle};" in report
+    )
+
+
+def test_the_report_warns_where_a_linear_skew_drops_inputs():
+    model = nn.Sequential(nn.Dropout(P), nn.Linear(512, 512), nn.Dropout(P), nn.Linear(480, 512))
+    options = {"method": "tile", "advance": "manual", **RUN}
+    warning = "warning: site 0: skew='linear': 16 tile columns are a multiple of period 2:"
+    report = convert(model, skew="linear", **options).report()
+    assert warning in report
+    assert "site 1: skew" not in report  # 15 columns
+    revert(model)
+    assert "skew" not in convert(model, **options).report()

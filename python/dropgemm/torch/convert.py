@@ -261,8 +261,9 @@ def make_site(
         assert link.consumer is not None
         layer = link.consumer[1]
         outputs = layer.out_features
-        settings = replace(settings, weight_tile=_fitting_tile(layer, p, settings))
     try:
+        if kind == "tile":
+            settings = replace(settings, weight_tile=_fitting_tile(layer, p, settings))
         return Site(
             clock, number, _features(link), p, kind, outputs=outputs, folded=link.direct,
             **settings.state(),

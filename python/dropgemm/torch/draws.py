@@ -15,7 +15,7 @@ from dropgemm.arrays import to_integer, to_pair
 from dropgemm.framework import ceil_div
 from dropgemm.masks import INT_END, SEED_END
 from dropgemm.methods import Method
-from dropgemm.pattern import Skew, drawn_mask_in, row_layout, tile_layout, to_skew
+from dropgemm.pattern import PatternLayout, Skew, drawn_mask_in, row_layout, tile_layout, to_skew
 from dropgemm.schedule import GyroSchedule, ScaleKind, inverted_scale
 from dropgemm.search import (
     SEARCH_METHODS,
@@ -170,6 +170,7 @@ class PatternDraws:
         self._p = p
         self._tile = None if outputs is None else settings.weight_tile
         self._outputs = outputs
+        self._features = features
         self.distribution: PatternDistribution | None = None
         if p < 1.0:
             most = features
@@ -196,15 +197,25 @@ class PatternDraws:
             self._cache = asked, self._draw(*asked)
         return self._cache[1]
 
+    def collapse(self) -> str:
+        """What a linear skew does to the tiles of this weight; empty where it does nothing."""
+        if self.distribution is None or self._outputs is None:
+            return ""
+        periods = (self.distribution.probabilities.nonzero()[0] + 1).tolist()
+        return self._layout(self._outputs, self._features).collapse(periods)
+
+    def _layout(self, rows: int, width: int) -> PatternLayout:
+        if self._tile is None:
+            return row_layout(rows, width)
+        return tile_layout(rows, width, self._tile, self._settings.skew)
+
     def _draw(self, step: int | Tensor, call: int, rows: int, width: int) -> Drawn:
         if self.distribution is None:  # p = 1
             tile = self._tile or (max(rows, 1), 1)
             return Drawn(functional.bernoulli_mask(rows, width, 1.0, 0, 0, 0, 0, tile), 0.0)
-        layout = row_layout(rows, width)
-        if self._tile is not None:
-            layout = tile_layout(rows, width, self._tile, self._settings.skew)
         mask, scale = drawn_mask_in(
-            functional.TORCH, self.distribution.thresholds, layout, self._settings.seed,
+            functional.TORCH, self.distribution.thresholds, self._layout(rows, width),
+            self._settings.seed,
             self._site, step, call, self.keep_rate,
         )  # fmt: skip
         if self.scale is not None:

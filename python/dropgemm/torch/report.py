@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from dropgemm import _core
-from dropgemm.framework import ceil_div
+from dropgemm.framework import bits_shape, ceil_div
 from dropgemm.torch.chain import Link
 from dropgemm.torch.draws import GyroDraws, PatternDraws
 from dropgemm.torch.site import Site
 
+_BATCH = 1024  # rows that products are planned for
 _RATE_SLACK = 0.02  # how far a fixed keep rate may be off 1 - p without a word
 
 _COLUMNS = (
@@ -37,15 +40,36 @@ def remarks(site: Site, link: Link) -> list[str]:
             f"warning: site {site.id} keeps {site.keep_rate:.3f} of its features, where "
             f"p={site.p} asks for {1.0 - site.p:.3f}" + _finer_tiles(site)
         )
-    if site.method == "tile" and site.outputs is not None:
-        height, _ = site.settings.weight_tile
-        if height % 32 != 0:
+    if isinstance(site.draws, PatternDraws):
+        if collapse := site.draws.collapse():
+            lines.append(f"warning: site {site.id}: {collapse}")
+        idle = _idle_products(site) if site.method == "tile" else []
+        if idle:
+            height, width = site.settings.weight_tile
             lines.append(
-                f"site {site.id}: a weight of {site.outputs} rows has too few tiles for the "
-                f"periods that p={site.p} needs, so its tiles are {height} high; products of such "
-                "tiles are right, but skip nothing"
+                f"site {site.id}: with {height}x{width} tiles of a weight of {site.outputs} x "
+                f"{site.features} nothing is skipped in {', '.join(idle)}; the results are "
+                "right all the same"
             )
     return lines
+
+
+def _idle_products(site: Site) -> list[str]:
+    """The products of a layer with this site's weight that skip none of its tiles."""
+    if site.outputs is None or site.features is None or site.keep_rate == 0.0:
+        return []
+    weight, tile = (site.outputs, site.features), site.settings.weight_tile
+    shapes = (_BATCH, site.features), weight, (_BATCH, site.outputs)
+    x, w, y = (np.empty(shape, np.float32) for shape in shapes)  # which nobody looks into
+    bits = np.zeros(bits_shape(weight, tile), np.uint32)
+    mask = (bits, *weight, *tile, site.keep_rate, False)
+    plans = {
+        "forward": _core.matmul_plan(x, w, y, b_mask=mask, trans_b=True, backend="cpu"),
+        "input gradient": _core.matmul_plan(y, w, x, b_mask=mask, backend="cpu"),
+        "weight gradient": _core.matmul_plan(y, x, w, d_mask=mask, trans_a=True, backend="cpu"),
+    }
+    # The path that applies masks while it packs.
+    return [name for name, plan in plans.items() if plan.split()[0] == "select"]
 
 
 def _row(site: Site, link: Link) -> tuple[str, ...]:
