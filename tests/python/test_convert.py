@@ -88,6 +88,31 @@ def test_gradcheck(name, method, sides):
     assert torch.autograd.gradcheck(run, (x, *parameters), fast_mode=True)
 
 
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid])
+@pytest.mark.parametrize(
+    ("method", "sides"),
+    [(kind, sides) for kind in METHODS for sides in SIDES if kind != "tile" or sides == "both"],
+)
+def test_every_activation_between_two_layers(method, sides, activation):
+    torch.manual_seed(0)
+    layers = nn.Linear(20, 48), activation(), nn.Dropout(P), nn.Linear(48, 3)
+    model = nn.Sequential(*layers).double()
+    options = {"advance": "manual", "search": "sgd", **RUN, **TILE}
+    convert(model, method=method, sides=sides, **options)
+    x = torch.randn(18, 20, dtype=torch.float64, requires_grad=True)
+    got = model(x)
+    expected = run_dense(model, 0, x)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    for pair in zip(gradients(got, model, x), gradients(expected, model, x), strict=True):
+        torch.testing.assert_close(*pair, rtol=1e-12, atol=1e-12)
+
+    def run(x):
+        torch.manual_seed(0)  # of the key that "bernoulli" draws
+        return model(x)
+
+    assert torch.autograd.gradcheck(run, (x,), fast_mode=True)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_float32_models_train_alike(method):
     model, _ = converted("mlp", method, dtype=torch.float32)
