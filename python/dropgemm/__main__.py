@@ -25,7 +25,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "demo": Command(
         "dropgemm.demo",
-        "train on Fashion-MNIST with conventional, block-wise gyro and gyro dropout",
+        "train on Fashion-MNIST with conventional dropout and with each pruned method",
     ),
     "search": Command(
         "dropgemm.plots.search", "how often to draw which pattern, so that a rate is met"

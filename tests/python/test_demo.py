@@ -93,6 +93,7 @@ BAD_OPTIONS = {
     "--plot /nowhere/plot.png": "--plot: expected a file in an existing folder",
     "--plot plot.txt": "--plot: expected a name that ends in one of .png, .pdf, .svg",
     "--batch 513": "--batch: expected at most the 512 training rows, got 513",
+    "--methods block rdp": "--methods: expected one of block, gyro, .*, bernoulli, got rdp",
     "--epochs three": "argument --epochs: invalid int value: 'three'",
 }
 

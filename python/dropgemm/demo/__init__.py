@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from dropgemm.methods import METHODS
+from dropgemm.options import add_choice
 
 PLOT_SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -24,13 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of weights, batches and masks")
     parser.add_argument("--p", type=float, default=0.5, help="dropout rate (default 0.5)")
     parser.add_argument("--coscheduled", type=int, default=8, help="subnets at a time (default 8)")
-    parser.add_argument(
-        "--methods",
-        nargs="+",
-        choices=METHODS,
-        default=[name for name in METHODS if name != "bernoulli"],
-        help="besides nn.Dropout (default: all but bernoulli)",
-    )
+    others = [name for name in METHODS if name != "bernoulli"]
+    add_choice(parser, "--methods", METHODS, others, "besides nn.Dropout", many=True)
     parser.add_argument(
         "--plot", type=Path, default=Path("dropgemm-demo.png"), help="where the plot goes"
     )
