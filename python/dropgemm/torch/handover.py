@@ -24,8 +24,9 @@ class Handover:
             self.open = False
             raise RuntimeError(
                 f"{self.what}: expected {self.receiver} to run after the last training forward of "
-                "the module before it, but it did not. Only part of the model ran, or a module of "
-                "it was replaced: call revert(model), change it, and convert it again"
+                "the module before it, but it did not. Either an error ended that forward: run it "
+                "again; or only part of the model ran, or a module of it was replaced: call "
+                "revert(model), change it, and convert it again"
             )
         self.open = True
         self.recomputed = not torch.compiler.is_compiling() and _in_backward()
