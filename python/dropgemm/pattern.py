@@ -8,7 +8,6 @@ The formulas are include/dropgemm/pattern.h's.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -48,22 +47,15 @@ class PatternLayout(NamedTuple):
         return self.tile_rows, self.tile_cols
 
     def collapse(self, periods: Iterable[int]) -> str:
-        """Where a linear skew drops whole columns of tiles at one of the periods, says so."""
+        """Where a linear skew lines tiles up in columns at one of the periods, says so."""
         columns = ceil_div(self.cols, self.tile_cols)
-        shared = [period for period in periods if math.gcd(columns, period) > 1]
-        aligned = [period for period in shared if columns % period == 0]
-        if not self.linear or not shared:
+        aligned = [period for period in periods if period > 1 and columns % period == 0]
+        if not self.linear or not aligned:
             return ""
-        if aligned:
-            return (
-                f"skew='linear': {columns} tile columns are a multiple of period "
-                f"{', '.join(map(str, aligned))}: every tile row then keeps the same columns, and "
-                "the pattern drops inputs, not tiles; skew=1 does not"
-            )
         return (
-            f"skew='linear': {columns} tile columns share a factor with period "
-            f"{', '.join(map(str, shared))}: some columns are then dropped in every tile row, "
-            "inputs and not tiles; skew=1 drops none"
+            f"skew='linear': {columns} tile columns are a multiple of period "
+            f"{', '.join(map(str, aligned))}: every tile row then keeps the same columns, and "
+            "the pattern drops inputs, not tiles; skew=1 does not"
         )
 
     def warn_of_collapse(
@@ -130,8 +122,7 @@ class TilePattern:
     skew: an integer that shares no factor with the period, so that no tile column is dropped in
     every tile row; or "linear", the number of tile columns, which is the paper's row-major
     numbering. Where the period divides that number every tile row keeps the same columns, and the
-    pattern does no more than drop inputs; where they share a factor some are dropped in all tile
-    rows. Of both mask() warns.
+    pattern does no more than drop inputs: mask() warns.
 
     Raises ValueError for period < 1, offset outside [0, period), tiles below 1, any other skew.
 
