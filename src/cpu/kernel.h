@@ -95,6 +95,9 @@ struct KernelTable {
   void (*store)(const Epilogue<T>& epilogue, const TileStore<T>& tile);
   // count zeros, around the cache where the ISA can and the memory is in whole lines.
   void (*stream_zeros)(T* out, std::int64_t count);
+  // sums[i] += lines[i], lines[line_stride + i], ... of `count` lines, i in [0, width).
+  void (*add_lines)(const T* lines, std::int64_t line_stride, std::int64_t count,
+                    std::int64_t width, double* sums);
   // Zeroes lane i of depth k of a panel where bit k of words[i] is 0, k in [0, depth <= 32).
   void (*select_a)(T* panel, const std::uint32_t* words, std::int32_t depth);
   void (*select_b)(T* panel, const std::uint32_t* words, std::int32_t depth);

@@ -16,6 +16,7 @@ struct Kernel {
   static constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
   static constexpr int kNr = kNv * kLanes;
   static_assert(kNr <= 32, "TileStore::keep has one 32-bit word a row");
+  static constexpr std::int64_t kPrefetchLines = 8;
   typedef Lanes<T, kLanes> Register;
   typedef typename Register::V Vector;
   typedef Packing<T, kLanes, kMr> PackingA;
@@ -55,6 +56,32 @@ struct Kernel {
     }
   }
 
+  static void add_lines(const T* lines, std::int64_t line_stride, std::int64_t count,
+                        std::int64_t width, double* sums) {
+    constexpr int kDoubles = kVectorBytes / static_cast<int>(sizeof(double)), kAtOnce = 8;
+    typedef Lanes<double, kDoubles> Sum;
+    typedef Lanes<T, kDoubles> Line;
+    std::int64_t i = 0;
+    for (; i + kAtOnce * kDoubles <= width; i += kAtOnce * kDoubles) {
+      typename Sum::V sum[kAtOnce];
+#pragma GCC unroll 8
+      for (int v = 0; v < kAtOnce; ++v) sum[v] = Sum::load(sums + i + v * kDoubles);
+      for (std::int64_t k = 0; k < count; ++k) {
+        const T* line = lines + k * line_stride + i;
+        __builtin_prefetch(line + kPrefetchLines * line_stride);
+#pragma GCC unroll 8
+        for (int v = 0; v < kAtOnce; ++v) {
+          sum[v] += __builtin_convertvector(Line::load(line + v * kDoubles), typename Sum::V);
+        }
+      }
+#pragma GCC unroll 8
+      for (int v = 0; v < kAtOnce; ++v) Sum::put(sums + i + v * kDoubles, sum[v]);
+    }
+    for (std::int64_t k = 0; k < count; ++k) {
+      for (std::int64_t j = i; j < width; ++j) sums[j] += double(lines[k * line_stride + j]);
+    }
+  }
+
   static constexpr KernelTable<T> table() {
     return {kMr,
             kNr,
@@ -63,6 +90,7 @@ struct Kernel {
             &PackingB::pack,
             &Store::store,
             &Store::stream_zeros,
+            &add_lines,
             &PackingA::select,
             &PackingB::select};
   }

@@ -1,7 +1,8 @@
 // sum over k of op(A) . Ma, one value a row of op(A): the bias gradient of a weight gradient's
-// call. Sums in float64, tile by tile, so dropped elements are never read.
+// call. Sums in float64; no sum that anyone reads has a dropped element in it.
 #include <algorithm>
 
+#include "cpu/isa.h"
 #include "cpu/product.h"
 
 namespace dropgemm::cpu {
@@ -13,18 +14,15 @@ template <class T>
 void sum_tile(const T* a, std::int64_t row_stride, std::int64_t depth_stride, std::int64_t rows,
               std::int64_t depth, double* sums) {
   if (row_stride == 1) {
+    kernels<T>().add_lines(a, depth_stride, depth, rows, sums);
+    return;
+  }
+  for (std::int64_t i = 0; i < rows; ++i) {
+    double sum = 0.0;
     for (std::int64_t k = 0; k < depth; ++k) {
-      const T* line = a + k * depth_stride;
-      for (std::int64_t i = 0; i < rows; ++i) sums[i] += static_cast<double>(line[i]);
+      sum += static_cast<double>(a[i * row_stride + k * depth_stride]);
     }
-  } else {
-    for (std::int64_t i = 0; i < rows; ++i) {
-      double sum = 0.0;
-      for (std::int64_t k = 0; k < depth; ++k) {
-        sum += static_cast<double>(a[i * row_stride + k * depth_stride]);
-      }
-      sums[i] += sum;
-    }
+    sums[i] += sum;
   }
 }
 
@@ -36,8 +34,11 @@ void sum_rows_of_a(const GemmArgs& args) {
   const AxisMask mask = a_axis_mask(args);
   const std::int64_t row_stride = args.trans_a ? args.a.col_stride : args.a.row_stride;
   const std::int64_t depth_stride = args.trans_a ? args.a.row_stride : args.a.col_stride;
-  const std::int64_t tile_m = mask.mask != nullptr ? mask.first_tile() : s.m;
-  const std::int64_t tile_k = mask.mask != nullptr ? mask.second_tile() : s.k;
+  // Rows that are kept or dropped whole are summed all together, contiguous ones as fast as they
+  // are read; the sums of dropped rows are thrown away.
+  const bool whole_rows = mask.mask == nullptr || mask.second_tile() >= s.k;
+  const std::int64_t tile_m = whole_rows ? s.m : mask.first_tile();
+  const std::int64_t tile_k = whole_rows ? s.k : mask.second_tile();
   const auto* a = static_cast<const T*>(args.a.data);
   auto* out = static_cast<T*>(args.a_sum);
 
@@ -49,7 +50,7 @@ void sum_rows_of_a(const GemmArgs& args) {
       const std::int64_t next_k = std::min(s.k, (k / tile_k + 1) * tile_k);
       for (std::int64_t m = begin; m < end;) {
         const std::int64_t next_m = std::min(end, (m / tile_m + 1) * tile_m);
-        if (mask.kept(m, k)) {
+        if (whole_rows || mask.kept(m, k)) {
           sum_tile(a + m * row_stride + k * depth_stride, row_stride, depth_stride, next_m - m,
                    next_k - k, sums + (m - begin));
         }
@@ -57,7 +58,10 @@ void sum_rows_of_a(const GemmArgs& args) {
       }
       k = next_k;
     }
-    for (std::int64_t m = begin; m < end; ++m) out[m] = static_cast<T>(sums[m - begin]);
+    for (std::int64_t m = begin; m < end; ++m) {
+      const bool kept = !whole_rows || s.k == 0 || mask.kept(m, 0);
+      out[m] = kept ? static_cast<T>(sums[m - begin]) : T(0);
+    }
   }
 }
 
