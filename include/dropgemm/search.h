@@ -36,9 +36,11 @@ enum class SearchMethod : std::int32_t {
   kSgd = 0,    // the paper's descent
   kExact = 1,  // d_i = exp(lambda * u_i) / Z at rate p, by root finding in lambda
   // Beyond the paper: the two neighbouring periods whose mix drops at p, one where it alone does.
-  // Of all distributions at this rate it leaves the least work to products pruned on both sides,
-  // sum_i d_i / i^2, and the least noise to values scaled by the period, sum_i d_i * i (both are
-  // convex in 1 / i, whose mean is the keep rate). In exchange it has the fewest patterns.
+  // Of all distributions at this rate it has the least noise in values scaled by the period, whose
+  // mean square is sum_i d_i * i, and the least spread of the share that is kept from step to step,
+  // sum_i d_i / i^2 (both convex in 1 / i, whose mean is the keep rate). In exchange it has the
+  // fewest patterns. Average work is that of any other: a product pruned on both sides, each by a
+  // draw of its own, is left with the square of the keep rate.
   kNarrow = 2,
 };
 

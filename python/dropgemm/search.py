@@ -174,9 +174,9 @@ def search_distribution(
 
     method "exact": the distribution of the largest entropy that drops at p, by root finding.
     method "narrow" (beyond the paper): the two neighbouring periods whose mix drops at p, the
-    larger one the default of max_period; for 0.5 period 2 alone. The least work and the least
-    noise of all distributions at the rate, and the fewest patterns. Of the arguments after features
-    neither looks at any.
+    larger one the default of max_period; for 0.5 period 2 alone. The least noise of all
+    distributions at the rate, and the fewest patterns. Of the arguments after features neither
+    looks at any.
 
     Warns (RuntimeWarning) where the descent does not come to rest; the result says converged=False.
     Raises ValueError for a max_period or features that cannot reach p (says the least that does),

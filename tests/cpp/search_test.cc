@@ -161,7 +161,7 @@ TEST(Search, ExactIsTheLargestEntropyAtTheRate) {
   }
 }
 
-TEST(Search, NarrowIsTwoNeighboursWithTheLeastWorkAndNoise) {
+TEST(Search, NarrowIsTwoNeighboursWithTheLeastNoise) {
   for (SearchArgs args : grid()) {
     args.method = SearchMethod::kNarrow;
     const Found narrow = search(args);
