@@ -348,6 +348,10 @@ def test_a_part_of_a_model_that_runs_alone_is_noticed():
     with pytest.raises(RuntimeError, match="dropped outputs: expected the dropout behind"):
         model(x)
     torch.testing.assert_close(model(x), run_dense(model, 0, x))
+    model[:4](x)  # two hand-overs are open; one error says so, and closes both
+    with pytest.raises(RuntimeError, match="run after the last training forward"):
+        model(x)
+    torch.testing.assert_close(model(x), run_dense(model, 0, x))
 
 
 def test_what_is_no_module_or_site_is_refused_by_name():

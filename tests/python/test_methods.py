@@ -196,6 +196,7 @@ def test_a_tile_layer_may_also_skip_what_a_later_dropout_drops():
 
 BAD = [
     ({"method": {"7": "row"}}, ValueError, r"method: expected patterns that match .*\('2', '5'\)"),
+    ({"method": {"*": "row", "2": "tile"}}, ValueError, "before any other does, got '2'"),
     ({"method": {"2": "rows"}}, ValueError, r"method\['2'\]: expected one of 'block'"),
     ({"method": {2: "row"}}, TypeError, "method: expected names of dropouts as keys, got 2"),
     ({"method": {"*": None}}, ValueError, "nothing to convert: '2': method names none"),

@@ -22,9 +22,9 @@ PERIODS = np.arange(1, 9)
 
 
 @functools.cache
-def searched(p):
+def searched(p, method="sgd"):
     """What dg.search_distribution finds for the rate p, over PERIODS."""
-    return dg.search_distribution(p, len(PERIODS))
+    return dg.search_distribution(p, len(PERIODS), method)
 
 
 @functools.cache
@@ -81,9 +81,10 @@ def test_the_bound_is_the_exact_tail():
     assert outside([STEPS / 2, STEPS], [0.5, 0.5]) == 1
 
 
+@pytest.mark.parametrize("method", ["sgd", "narrow"])
 @pytest.mark.parametrize("p", [0.3, 0.5, 0.7])
-def test_every_neuron_is_dropped_at_the_rate(p):
-    d = searched(p)
+def test_every_neuron_is_dropped_at_the_rate(p, method):
+    d = searched(p, method)
     assert outside(dropped_rows(d).sum(0), np.full(NEURONS, p)) == 0
     # The check sees offsets that are not drawn, and a rate that is off by 0.02.
     assert outside(dropped_rows(d, drawn=False).sum(0), np.full(NEURONS, p)) > 0

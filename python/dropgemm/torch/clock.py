@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from dropgemm.torch.handover import Handover
+
 
 class Clock(torch.nn.Module):
     """One optimizer-step counter for a whole model.
@@ -18,6 +20,7 @@ class Clock(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.call = 0
+        self.handovers: list[Handover] = []  # between the modules of the model
         self.warned = False  # of subnets that the run will not use: once a model is enough
         self.register_buffer("step", torch.zeros((), dtype=torch.int64), persistent=False)
 

@@ -63,8 +63,8 @@ def convert(
     method: "block" (block-wise gyro dropout), "gyro", "row" (row patterns), "tile" (tile patterns)
     or "bernoulli"; or one for each dropout by its name in the model, {"classifier.*": "row",
     "*": "block"}: the first pattern (of fnmatch) that matches counts, None leaves a dropout as it
-    is. total_steps: the optimizer steps of the whole run. p: the dropout rate in place of each
-    nn.Dropout's own.
+    is; sides are not for those of "tile". total_steps: the optimizer steps of the whole run. p: the
+    dropout rate in place of each nn.Dropout's own.
 
     sides: which Linear layers skip, the one that reads a dropped value ("input"), the one that
     makes it ("output") or both; "paper" is Gyro Dropout's 4.3: outputs of a first layer, inputs
@@ -201,15 +201,16 @@ def choose(
 ) -> tuple[list[tuple[Link, Method]], list[tuple[str, str]]]:
     """The links to convert, each with its method and the sides it is left; the others, why not.
 
-    ValueError for a pattern of `method` that no dropout matches.
+    ValueError for a pattern of `method` that decides for no dropout.
     """
     if isinstance(method, Mapping):
+        deciding = {_pattern_of(link.name, method) for link in links}
         for pattern in method:
-            if not any(fnmatchcase(link.name, pattern) for link in links):
+            if pattern not in deciding:
                 names = ", ".join(repr(link.name) for link in links)
                 raise ValueError(
-                    f"method: expected patterns that match a dropout of the model ({names}), "
-                    f"got {pattern!r}"
+                    f"method: expected patterns that match a dropout of the model ({names}) before "
+                    f"any other does, got {pattern!r}"
                 )
     chosen: list[tuple[Link, Method]] = []
     rejected: list[tuple[str, str]] = []
@@ -239,7 +240,13 @@ def choose(
 def _method_of(name: str, method: Methods) -> Method | None:
     if isinstance(method, str):
         return method
-    return next((kind for pattern, kind in method.items() if fnmatchcase(name, pattern)), None)
+    pattern = _pattern_of(name, method)
+    return None if pattern is None else method[pattern]
+
+
+def _pattern_of(name: str, method: Mapping[str, Method | None]) -> str | None:
+    """The pattern that decides for a dropout: the first that matches."""
+    return next((pattern for pattern in method if fnmatchcase(name, pattern)), None)
 
 
 def _obstacle(link: Link, kind: Method, sides: Sides) -> str:

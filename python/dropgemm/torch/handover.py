@@ -12,16 +12,20 @@ _torch_c: Any = torch._C  # whose private functions carry no types
 class Handover:
     """What one module left to the next, so that a module put in between or away is noticed."""
 
-    def __init__(self, what: str, receiver: str) -> None:
+    def __init__(self, what: str, receiver: str, others: list[Handover]) -> None:
+        """others: of the same model, this one included; one error closes them all."""
         self.what = what
         self.receiver = receiver
+        self.others = others
+        others.append(self)
         self.open = False
         self.recomputed = False  # given by a forward within a backward, which may stop anywhere
 
     def give(self) -> None:
         """RuntimeError where what was given in the last forward has not been taken."""
         if self.open and not self.recomputed:
-            self.open = False
+            for handover in self.others:
+                handover.open = False
             raise RuntimeError(
                 f"{self.what}: expected {self.receiver} to run after the last training forward of "
                 "the module before it, but it did not. Either an error ended that forward: run it "

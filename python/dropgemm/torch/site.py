@@ -65,9 +65,13 @@ class Site:
         self.folds_relu = False
         # From a Linear that skipped outputs to the dropout behind it, from a folded dropout to the
         # Linear behind it, and from a Linear that rectified to the folded ReLU behind it.
-        self.to_dropout = Handover("dropped outputs", "the dropout behind the Linear")
-        self.to_consumer = Handover("mask and scale", "the Linear behind the dropout")
-        self.to_relu = Handover("the ReLU", "the ReLU before the dropout")
+        self.to_dropout = Handover(
+            "dropped outputs", "the dropout behind the Linear", clock.handovers
+        )
+        self.to_consumer = Handover(
+            "mask and scale", "the Linear behind the dropout", clock.handovers
+        )
+        self.to_relu = Handover("the ReLU", "the ReLU before the dropout", clock.handovers)
         self.owner: torch.nn.Module | None = None  # the dropout module
 
     @property
