@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -53,7 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command: Any = importlib.import_module(COMMANDS[name].module)
         command.add_arguments(parsers[name])
-        return int(command.run(parser.parse_args(arguments)))
+        status = int(command.run(parser.parse_args(arguments)))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever reads the output, `head` say, has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OptionError as error:
         print(f"dropgemm {name}: {error}", file=sys.stderr)
         return 2

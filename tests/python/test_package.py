@@ -134,3 +134,12 @@ def test_one_openmp_runtime_serves_torch_and_us():
 
 def test_cmake_finds_the_installed_package():
     assert (Path(dg.cmake_dir()) / "dropgemmConfig.cmake").is_file()
+
+
+def test_a_reader_that_has_enough_is_no_error_to_print():
+    """As `head` is in `dropgemm search | head -1`."""
+    command = [sys.executable, "-m", "dropgemm", "search"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
