@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import nn
 from torch.optim import Optimizer
@@ -25,8 +25,6 @@ from dropgemm.torch.relu import ReLU
 from dropgemm.torch.report import remarks, site_table
 from dropgemm.torch.schedule import Schedule
 from dropgemm.torch.site import Site
-
-_SIDES = ("both", "input", "output", "paper")
 
 Sides = Literal["both", "input", "output", "paper"]
 Methods = Method | Mapping[str, Method | None]
@@ -79,7 +77,7 @@ def convert(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected an nn.Module, got {type(model).__qualname__}")
     _check_methods(method)
-    _check_choice("sides", sides, _SIDES)
+    _check_choice("sides", sides, get_args(Sides))
     if method == "tile" and sides != "both":
         raise ValueError(
             f"sides: expected 'both' for tile patterns, which drop weights and have no sides, "

@@ -5,8 +5,9 @@ One class for each family of methods, made by make_draws; all take the clock and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -89,16 +90,23 @@ class Settings:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-class Draws(Protocol):
-    """What a site asks for its masks."""
+class _Latest:
+    """Keeps the last mask, since the modules beside a dropout ask for the same one in turn."""
 
-    keep_rate: float  # expected share of what is kept
+    _latest: tuple[tuple[int, int, int, int], Drawn] | None = None
 
-    def __call__(self, clock: Clock, batch: int, sample_rows: int, width: int) -> Drawn:
-        """The mask [batch * sample_rows, width] of the clock's step, and its scale."""
+    def _once(self, asked: tuple[int, int, int, int], draw: Callable[..., Drawn]) -> Drawn:
+        """draw(*asked), or what it gave where the same was asked for last."""
+        if self._latest is None or self._latest[0] != asked:
+            self._latest = asked, draw(*asked)
+        return self._latest[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the mask of the moment."""
+        return {**self.__dict__, "_latest": None}
 
 
-class GyroDraws:
+class GyroDraws(_Latest):
     """Pre-selected subnets, by schedule: every forward of a step has the same ones."""
 
     def __init__(
@@ -111,7 +119,6 @@ class GyroDraws:
         self._p = p
         self._blocks = blocks
         self._schedules: dict[tuple[int, int], GyroSchedule] = {}
-        self._cache: tuple[tuple[int, int, int, int], Drawn] | None = None
         schedule = self.schedule(features or 0, 1)
         if features is None and schedule.draw == "exact":
             raise ValueError("features: expected a width for draw='exact', got None")
@@ -141,21 +148,17 @@ class GyroDraws:
         if needs_operator(clock.step):
             mask = functional.gyro_mask(schedule, clock.step, batch, sample_rows)
             return Drawn(mask, self.scale)
-        asked = (int(clock.step), batch, sample_rows, width)
-        if self._cache is None or self._cache[0] != asked:
-            if not clock.warned:
-                clock.warned = True
-                schedule.warn_if_unused(batch)
-            mask = functional.gyro_mask(schedule, asked[0], batch, sample_rows)
-            self._cache = asked, Drawn(mask, self.scale)
-        return self._cache[1]
+        if not clock.warned:
+            clock.warned = True
+            schedule.warn_if_unused(batch)
+        return self._once((int(clock.step), batch, sample_rows, width), self._draw)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Everything but the mask of the moment."""
-        return {**self.__dict__, "_cache": None}
+    def _draw(self, step: int, batch: int, sample_rows: int, width: int) -> Drawn:
+        schedule = self.schedule(width, sample_rows)
+        return Drawn(functional.gyro_mask(schedule, step, batch, sample_rows), self.scale)
 
 
-class PatternDraws:
+class PatternDraws(_Latest):
     """A regular pattern, sampled anew for each step and call, the same for the whole batch.
 
     tile None: a row pattern over the features; else a tile pattern over a weight of `outputs` rows,
@@ -184,7 +187,6 @@ class PatternDraws:
         self.scale: float | None = None  # the period's, unless it is fixed
         if self.distribution is None or settings.scale == "rate":
             self.scale = inverted_scale("rate", p, 1.0 - p, False)
-        self._cache: tuple[tuple[int, int, int, int], Drawn] | None = None
         self._draw(0, 0, 1 if outputs is None else outputs, features)  # refuses what does not fit
 
     def __call__(self, clock: Clock, batch: int, sample_rows: int, width: int) -> Drawn:
@@ -192,10 +194,7 @@ class PatternDraws:
         rows = batch * sample_rows if self._outputs is None else self._outputs
         if needs_operator(clock.step):
             return self._draw(clock.step, clock.call, rows, width)
-        asked = (int(clock.step), clock.call, rows, width)
-        if self._cache is None or self._cache[0] != asked:
-            self._cache = asked, self._draw(*asked)
-        return self._cache[1]
+        return self._once((int(clock.step), clock.call, rows, width), self._draw)
 
     def collapse(self) -> str:
         """What a linear skew does to the tiles of this weight; empty where it does nothing."""
@@ -222,10 +221,6 @@ class PatternDraws:
             return Drawn(mask, self.scale)
         return Drawn(mask, float(scale) if isinstance(step, int) else scale)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Everything but the mask of the moment."""
-        return {**self.__dict__, "_cache": None}
-
 
 class BernoulliDraws:
     """Independent bits; a fresh key from PyTorch's generator at each forward."""
@@ -241,10 +236,9 @@ class BernoulliDraws:
         """A new draw."""
         # From PyTorch's CPU generator, as nn.Dropout draws: seeds and checkpoints replay it.
         key = torch.randint(-(1 << 63), (1 << 63) - 1, (), dtype=torch.int64)
-        traced = needs_operator(key)
-        if not traced:
-            self.key = int(key) % (1 << 64)
-        seed = key if self.key is None or traced else self.key
+        seed: int | Tensor = key
+        if not needs_operator(key):
+            seed = self.key = int(key) % (1 << 64)
         rows = batch * sample_rows
         mask = functional.bernoulli_mask(rows, width, self._p, seed, self._site, 0, 0, (1, 1))
         return Drawn(mask, self.scale)
