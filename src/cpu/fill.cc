@@ -12,11 +12,12 @@ Position position(const Axis& axis, std::int64_t i) {
 }
 
 // The epilogue over a sum of nothing, columns [begin, end) of one row.
-template <class T>
-void write_empty(const Product<T>& p, const Epilogue<T>& e, const T* zeros, std::int64_t row,
-                 std::int64_t begin, std::int64_t end) {
+template <class F>
+void write_empty(const Product<F>& p, const Epilogue<typename F::Storage>& e,
+                 const typename F::Sum* zeros, std::int64_t row, std::int64_t begin,
+                 std::int64_t end) {
   for (std::int64_t n = begin; n < end; n += p.kernels->nr) {
-    TileStore<T> tile{};
+    TileStore<typename F::Sum> tile{};
     tile.acc = zeros;
     tile.row_begin = row;
     tile.col_begin = n;
@@ -29,34 +30,36 @@ void write_empty(const Product<T>& p, const Epilogue<T>& e, const T* zeros, std:
 
 }  // namespace
 
-template <class T>
-void write_zeros(const Product<T>& p, const Epilogue<T>& e, std::int64_t row, std::int64_t begin,
-                 std::int64_t end) {
-  for (const Plane<T>* out : {&e.d, &e.aux_out}) {
+template <class F>
+void write_zeros(const Product<F>& p, const Epilogue<typename F::Storage>& e, std::int64_t row,
+                 std::int64_t begin, std::int64_t end) {
+  typedef typename F::Storage S;
+  for (const Plane<S>* out : {&e.d, &e.aux_out}) {
     if (out->data == nullptr) continue;
-    T* at = out->data + row * out->row_stride + begin * out->col_stride;
+    S* at = out->data + row * out->row_stride + begin * out->col_stride;
     if (out->col_stride == 1 && e.stream_zeros) {
       p.kernels->stream_zeros(at, end - begin);
     } else if (out->col_stride == 1) {
-      std::fill_n(at, end - begin, T(0));
+      std::fill_n(at, end - begin, S(0));
     } else {
-      for (std::int64_t j = 0; j < end - begin; ++j) at[j * out->col_stride] = T(0);
+      for (std::int64_t j = 0; j < end - begin; ++j) at[j * out->col_stride] = S(0);
     }
   }
 }
 
-template <class T>
-bool writes_between(const Product<T>& p, const Epilogue<T>& e) {
+template <class F>
+bool writes_between(const Product<F>& p, const Epilogue<typename F::Storage>& e) {
   const Axis& n = p.axes.n;
   return n.step > 1 && n.step <= kMaxStep && e.d.col_stride == 1 &&
          (e.aux_out.data == nullptr || e.aux_out.col_stride == 1) &&
          (!n.any_empty || e.empty_is_zero);
 }
 
-template <class T>
-void fill_left_out(const Product<T>& p, const Epilogue<T>& e, T* zeros) {
+template <class F>
+void fill_left_out(const Product<F>& p, const Epilogue<typename F::Storage>& e,
+                   typename F::Sum* zeros) {
   const Axis &m_axis = p.axes.m, &n_axis = p.axes.n;
-  std::fill_n(zeros, p.kernels->nr, T(0));
+  std::fill_n(zeros, p.kernels->nr, typename F::Sum(0));
   const bool fill_dropped = p.args->out_fill == OutFill::kZero;
   // Where the epilogue of nothing is 0, empty is as good as dropped.
   const bool empty_is_zero = fill_dropped && e.empty_is_zero;
@@ -90,13 +93,11 @@ void fill_left_out(const Product<T>& p, const Epilogue<T>& e, T* zeros) {
   }
 }
 
-template bool writes_between<float>(const Product<float>&, const Epilogue<float>&);
-template bool writes_between<double>(const Product<double>&, const Epilogue<double>&);
-template void write_zeros<float>(const Product<float>&, const Epilogue<float>&, std::int64_t,
-                                 std::int64_t, std::int64_t);
-template void write_zeros<double>(const Product<double>&, const Epilogue<double>&, std::int64_t,
-                                  std::int64_t, std::int64_t);
-template void fill_left_out<float>(const Product<float>&, const Epilogue<float>&, float*);
-template void fill_left_out<double>(const Product<double>&, const Epilogue<double>&, double*);
+#define DROPGEMM_INSTANTIATE(F)                                                              \
+  template bool writes_between<F>(const Product<F>&, const Epilogue<F::Storage>&);           \
+  template void write_zeros<F>(const Product<F>&, const Epilogue<F::Storage>&, std::int64_t, \
+                               std::int64_t, std::int64_t);                                  \
+  template void fill_left_out<F>(const Product<F>&, const Epilogue<F::Storage>&, F::Sum*);
+DROPGEMM_FOR_EACH_FORMAT(DROPGEMM_INSTANTIATE)
 
 }  // namespace dropgemm::cpu

@@ -50,9 +50,9 @@ std::int64_t share(std::int64_t first, std::int64_t last, std::int64_t part, std
   return first + (last - first) * part / parts;
 }
 
-template <class T>
-void zero_tile(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t m_panel,
-               std::int64_t n_panel) {
+template <class F>
+void zero_tile(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue,
+               std::int64_t m_panel, std::int64_t n_panel) {
   const std::int64_t m = p.m.begin(m_panel), n = p.n.begin(n_panel);
   for (std::int64_t i = m; i < m + p.m.width(m_panel, m_panel + 1); ++i) {
     write_zeros(p, epilogue, i, n, n + p.n.width(n_panel, n_panel + 1));
@@ -65,9 +65,10 @@ constexpr std::int32_t kZeros = -2;
 
 // The lists of the strip's units for A's unit `mu`: counts[unit - first unit], segments behind
 // row 0 (which packing uses).
-template <class T>
-void list_strip(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t mu, const Item& item,
-                std::int64_t k0, std::int64_t k1, typename Product<T>::Scratch& scratch) {
+template <class F>
+void list_strip(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue, std::int64_t mu,
+                const Item& item, std::int64_t k0, std::int64_t k1,
+                typename Product<F>::Scratch& scratch) {
   const bool last_pass = k1 == p.k, only_pass = last_pass && k0 == 0;
   const bool fills = last_pass && p.args->out_fill == OutFill::kZero;
   const std::int64_t first = p.n.unit_of(item.n_first), last = p.n.unit_of(item.n_last - 1);
@@ -87,29 +88,30 @@ void list_strip(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t m
 }
 
 // Asks for the lines of D that a tile goes to.
-template <class T>
-void prefetch_tile(const Epilogue<T>& e, const TileStore<T>& tile) {
+template <class S, class T>
+void prefetch_tile(const Epilogue<S>& e, const TileStore<T>& tile) {
   if (e.d.col_stride != e.step || e.stream) return;
-  constexpr std::int64_t kLine = 64 / sizeof(T);
+  constexpr std::int64_t kLine = 64 / sizeof(S);
   const std::int64_t n =
       tile.col_index != nullptr ? tile.col_index[tile.col_begin] : tile.col_begin;
   const std::int64_t width = (tile.cols - 1) * std::int64_t{e.step} + 1;
   for (std::int32_t i = 0; i < tile.rows; ++i) {
     const std::int64_t m =
         tile.row_index != nullptr ? tile.row_index[tile.row_begin + i] : tile.row_begin + i;
-    const T* d = e.d.data + m * e.d.row_stride + n * e.step;
+    const S* d = e.d.data + m * e.d.row_stride + n * e.step;
     const auto past =
-        static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(d) % 64 / sizeof(T));
+        static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(d) % 64 / sizeof(S));
     for (std::int64_t j = -past; j < width; j += kLine) __builtin_prefetch(d + j, 1);
   }
 }
 
 // One mr x nr tile over depth [k0, k1).
-template <class T>
-void multiply_tile(const Product<T>& p, const Epilogue<T>& epilogue, const T* a, const T* b,
-                   std::int64_t m_panel, std::int64_t n_panel, std::int32_t count,
-                   const Segment* segments, std::int64_t k0, std::int64_t k1, T* acc) {
-  TileStore<T> tile{};
+template <class F>
+void multiply_tile(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue,
+                   const typename F::Packed* a, const typename F::Packed* b, std::int64_t m_panel,
+                   std::int64_t n_panel, std::int32_t count, const Segment* segments,
+                   std::int64_t k0, std::int64_t k1, typename F::Sum* acc) {
+  TileStore<typename F::Sum> tile{};
   tile.acc = acc;
   tile.row_index = p.axes.m.index;
   tile.col_index = p.axes.n.index;
@@ -139,9 +141,9 @@ void multiply_tile(const Product<T>& p, const Epilogue<T>& epilogue, const T* a,
   p.kernels->store(epilogue, tile);
 }
 
-template <class T>
-void run_item(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t block_first,
-              const Item& item, typename Product<T>::Scratch& scratch) {
+template <class F>
+void run_item(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue,
+              std::int64_t block_first, const Item& item, typename Product<F>::Scratch& scratch) {
   const std::int64_t mr = p.kernels->mr, nr = p.kernels->nr;
   const std::int64_t first_unit = p.n.unit_of(item.n_first);
   for (std::int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += p.k_block) {
@@ -160,14 +162,15 @@ void run_item(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t blo
       const std::int64_t mu = p.m.unit_of(m);
       if (mu != listed) list_strip(p, epilogue, mu, item, k0, k1, scratch);
       listed = mu;
-      const T* a = p.packed_a + ((m - block_first) * p.k + k0) * mr;
+      const auto* a = p.packed_a + ((m - block_first) * p.words(p.k) + k0 / F::kDepths) * mr;
       for (std::int64_t n = item.n_first; n < item.n_last; ++n) {
         const std::int64_t unit = p.n.unit_of(n) - first_unit;
         const std::int32_t count = scratch.counts[unit];
         if (count == kZeros) zero_tile(p, epilogue, m, n);
         if (count < 0) continue;
-        multiply_tile(p, epilogue, a, scratch.packed_b + (n - item.n_first) * p.k_block * nr, m, n,
-                      count, scratch.segments + (unit + 1) * p.max_segments(), k0, k1, scratch.acc);
+        multiply_tile(p, epilogue, a,
+                      scratch.packed_b + (n - item.n_first) * p.words(p.k_block) * nr, m, n, count,
+                      scratch.segments + (unit + 1) * p.max_segments(), k0, k1, scratch.acc);
       }
     }
     if (p.k == 0) break;
@@ -176,30 +179,31 @@ void run_item(const Product<T>& p, const Epilogue<T>& epilogue, std::int64_t blo
 
 // ---- the whole product ------------------------------------------------------------------------
 
-template <class T>
-Plane<T> plane(const MatrixView& m) {
-  return {static_cast<T*>(m.data), m.row_stride, m.col_stride};
+template <class S>
+Plane<S> plane(const MatrixView& m) {
+  return {static_cast<S*>(m.data), m.row_stride, m.col_stride};
 }
-template <class T>
-Plane<const T> plane(const ConstMatrixView& m) {
-  return {static_cast<const T*>(m.data), m.row_stride, m.col_stride};
+template <class S>
+Plane<const S> plane(const ConstMatrixView& m) {
+  return {static_cast<const S*>(m.data), m.row_stride, m.col_stride};
 }
 
-template <class T>
-Epilogue<T> make_epilogue(const GemmArgs& args) {
-  Epilogue<T> e{};
-  e.d = plane<T>(args.d);
-  e.aux_out = plane<T>(args.aux_out);
-  e.addend = plane<T>(args.addend);
-  e.grad_aux = plane<T>(args.grad_aux);
-  e.bias = static_cast<const T*>(args.bias);
+template <class S>
+Epilogue<S> make_epilogue(const GemmArgs& args) {
+  typedef typename SumOf<S>::Type T;
+  Epilogue<S> e{};
+  e.d = plane<S>(args.d);
+  e.aux_out = plane<S>(args.aux_out);
+  e.addend = plane<S>(args.addend);
+  e.grad_aux = plane<S>(args.grad_aux);
+  e.bias = static_cast<const S*>(args.bias);
   e.bias_stride = args.bias_stride;
   e.scale = static_cast<T>(args.scale * (args.scale_device != nullptr ? *args.scale_device : 1.0F));
   e.out_scale = static_cast<T>(args.out_scale *
                                (args.out_scale_device != nullptr ? *args.out_scale_device : 1.0F));
   e.activation = static_cast<std::int32_t>(args.activation);
   e.grad_activation = static_cast<std::int32_t>(args.grad_activation);
-  const std::int64_t bytes = args.d.rows * args.d.cols * static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t bytes = args.d.rows * args.d.cols * static_cast<std::int64_t>(sizeof(S));
   e.stream_zeros = bytes >= kStreamZeros;
   e.stream = bytes >= kStream;
   // Factors that are infinite or NaN make NaN of 0.
@@ -209,8 +213,8 @@ Epilogue<T> make_epilogue(const GemmArgs& args) {
   return e;
 }
 
-template <class T>
-void to_kept(const CompactAxes& axes, Plane<T>* plane) {
+template <class S>
+void to_kept(const CompactAxes& axes, Plane<S>* plane) {
   if (plane->data == nullptr) return;
   plane->data += axes.m.first * plane->row_stride + axes.n.first * plane->col_stride;
   plane->row_stride *= axes.m.step;
@@ -218,9 +222,10 @@ void to_kept(const CompactAxes& axes, Plane<T>* plane) {
 }
 
 // The epilogue of what is kept, in packed positions.
-template <class T>
-Epilogue<T> kept_epilogue(const Product<T>& p, const Epilogue<T>& whole) {
-  Epilogue<T> e = whole;
+template <class F>
+Epilogue<typename F::Storage> kept_epilogue(const Product<F>& p,
+                                            const Epilogue<typename F::Storage>& whole) {
+  Epilogue<typename F::Storage> e = whole;
   const Axis& n = p.axes.n;
   e.stream = whole.stream && p.k <= p.k_block;  // else later depth adds to it
   if (writes_between(p, whole)) {
@@ -238,12 +243,12 @@ Epilogue<T> kept_epilogue(const Product<T>& p, const Epilogue<T>& whole) {
 
 // What every thread of the team runs. Work is dealt dynamically, but each element of D is
 // computed by one thread in one order: the bits do not depend on the number of threads.
-template <class T>
-void run_team(const Product<T>& p, const Epilogue<T>& whole) {
-  typename Product<T>::Scratch scratch = p.scratch_of(this_thread());
-  if (p.args->a_sum != nullptr) sum_rows_of_a<T>(*p.args);
+template <class F>
+void run_team(const Product<F>& p, const Epilogue<typename F::Storage>& whole) {
+  typename Product<F>::Scratch scratch = p.scratch_of(this_thread());
+  if (p.args->a_sum != nullptr) sum_rows_of_a<F>(*p.args);
   if (p.axes.any_left_out) fill_left_out(p, whole, scratch.acc);
-  const Epilogue<T> epilogue = kept_epilogue(p, whole);
+  const auto epilogue = kept_epilogue(p, whole);
 
   if (p.n.count() == 0) return;
 
@@ -279,16 +284,16 @@ int threads_for(const Context& ctx, const GemmArgs& args) {
   return work < kSerialWork ? 1 : thread_count(ctx.num_threads);
 }
 
-template <class T>
+template <class F>
 std::size_t workspace_of(const Context& ctx, const GemmArgs& args) {
   Arena arena(nullptr);
-  make_product<T>(args, threads_for(ctx, args), arena);
+  make_product<F>(args, threads_for(ctx, args), arena);
   return arena.bytes();
 }
 
-template <class T>
+template <class F>
 Status run(const Context& ctx, const GemmArgs& args) {
-  const std::size_t needed = workspace_of<T>(ctx, args);
+  const std::size_t needed = workspace_of<F>(ctx, args);
   if (ctx.workspace != nullptr && ctx.workspace_bytes < needed) {
     return Status::invalid("ctx.workspace", std::to_string(needed) + " bytes",
                            std::to_string(ctx.workspace_bytes));
@@ -299,9 +304,9 @@ Status run(const Context& ctx, const GemmArgs& args) {
             "gemm: no memory for " + std::to_string(needed) + " bytes of workspace"};
   }
   Arena arena(memory);
-  Product<T> p = make_product<T>(args, threads_for(ctx, args), arena);
+  Product<F> p = make_product<F>(args, threads_for(ctx, args), arena);
   read_masks(p);
-  const Epilogue<T> epilogue = make_epilogue<T>(args);
+  const auto epilogue = make_epilogue<typename F::Storage>(args);
   const auto run_thread = [&] {
     run_team(p, epilogue);
     // Stores around the cache are not ordered by what the caller does next.
@@ -316,6 +321,13 @@ Status run(const Context& ctx, const GemmArgs& args) {
   return {};
 }
 
+// Calls run(Format) for the numbers of these arguments.
+template <class Run>
+void with_format(const GemmArgs& args, const Run& run) {
+  if (args.a.dtype == DType::kFloat64) return run(F64{});
+  return run(F32{});
+}
+
 }  // namespace
 
 std::int32_t gemm_plan(const Context* /*ctx*/, const GemmArgs* args, GemmPlan* plan) {
@@ -324,14 +336,14 @@ std::int32_t gemm_plan(const Context* /*ctx*/, const GemmArgs* args, GemmPlan* p
 }
 
 std::int32_t gemm_workspace_bytes(const Context* ctx, const GemmArgs* args, std::size_t* bytes) {
-  *bytes = args->a.dtype == DType::kFloat64 ? workspace_of<double>(*ctx, *args)
-                                            : workspace_of<float>(*ctx, *args);
+  with_format(*args, [&](auto format) { *bytes = workspace_of<decltype(format)>(*ctx, *args); });
   return 0;
 }
 
 std::int32_t gemm(const Context* ctx, const GemmArgs* args, ErrorText error) {
-  return report(
-      args->a.dtype == DType::kFloat64 ? run<double>(*ctx, *args) : run<float>(*ctx, *args), error);
+  Status status;
+  with_format(*args, [&](auto format) { status = run<decltype(format)>(*ctx, *args); });
+  return report(status, error);
 }
 
 }  // namespace dropgemm::cpu

@@ -110,12 +110,16 @@ Status use_isa(const std::string& name) {
 }
 
 template <>
-const KernelTable<float>& kernels<float>() {
+const KernelTable<F32>& kernels<F32>() {
   return isa().f32;
 }
 template <>
-const KernelTable<double>& kernels<double>() {
+const KernelTable<F64>& kernels<F64>() {
   return isa().f64;
+}
+template <>
+const KernelTable<BF16AsF32>& kernels<BF16AsF32>() {
+  return isa().bf16_as_f32;
 }
 
 }  // namespace dropgemm::cpu

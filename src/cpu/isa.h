@@ -24,7 +24,7 @@ namespace dropgemm::cpu {
 // Errors: kInvalidArgument for a name that isa_names() does not list.
 [[nodiscard]] Status use_isa(const std::string& name);
 
-template <class T>
-[[nodiscard]] const KernelTable<T>& kernels();
+template <class F>
+[[nodiscard]] const KernelTable<F>& kernels();
 
 }  // namespace dropgemm::cpu

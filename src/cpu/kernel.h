@@ -1,13 +1,59 @@
-// What one instruction set gives the engine: a microkernel, packing, and the epilogue, for both
-// dtypes, as a table of plain functions over plain structs. Implementations come from the one
-// template in kernel_impl.h, compiled once per ISA; such files must emit no weak symbols (a
+// What one instruction set gives the engine: a microkernel, packing, and the epilogue, for each
+// format of numbers, as a table of plain functions over plain structs. Implementations come from
+// the one template in kernel_impl.h, compiled once per ISA; such files must emit no weak symbols (a
 // linker could keep their copy for everyone), so this header uses nothing of the standard
 // library but fixed-width integers.
 #pragma once
 
 #include <cstdint>
 
+#include "dropgemm/bfloat16.h"
+
 namespace dropgemm::cpu {
+
+// ---- formats ------------------------------------------------------------------------------------
+
+// Two depths of one lane side by side, the first in the lower half: what instructions that multiply
+// bfloat16 take.
+struct BFloat16Pair {
+  std::uint32_t bits;
+};
+
+// What numbers stored as S are summed and finished in.
+template <class S>
+struct SumOf {
+  typedef S Type;
+};
+template <>
+struct SumOf<BFloat16> {
+  typedef float Type;
+};
+
+// How many depths a word of a panel holds.
+template <class P>
+constexpr int kDepthsOf = 1;
+template <>
+constexpr int kDepthsOf<BFloat16Pair> = 2;
+
+// How the numbers of a product lie: S in operands and results, words of P in panels.
+template <class S, class P>
+struct Format {
+  typedef S Storage;
+  typedef P Packed;
+  typedef typename SumOf<S>::Type Sum;
+  static constexpr int kDepths = kDepthsOf<P>;
+  // D holds the sums of a part of the depth without rounding them.
+  static constexpr bool kExactPartials = sizeof(S) == sizeof(Sum);
+};
+typedef Format<float, float> F32;
+typedef Format<double, double> F64;
+typedef Format<BFloat16, float> BF16AsF32;  // for processors that do not multiply bfloat16
+
+// Instantiates for every format.
+#define DROPGEMM_FOR_EACH_FORMAT(instantiate) \
+  instantiate(F32) instantiate(F64) instantiate(BF16AsF32)
+
+// ---- packing, storing ---------------------------------------------------------------------------
 
 // Elements up to this far apart are loaded and stored by whole vectors.
 constexpr std::int32_t kMaxStep = 8;
@@ -19,12 +65,14 @@ struct Segment {
 };
 
 // Gathers `count` positions of an operand's panel axis (rows of op(A), columns of op(B)) into
-// panels of P (mr or nr) lanes: panel q, depth k, lane i at
-// out[q * panel_stride + (k - depth_origin) * P + i].
-// Lanes past `count` hold unspecified finite-or-not values that no output uses.
-template <class T>
+// panels of P (mr or nr) lanes: panel q, depth k, lane i in the word
+// out[q * panel_stride + (k - depth_origin) / kDepths * P + i].
+// Lanes past `count` hold unspecified finite-or-not values that no output uses. Where a word holds
+// several depths, segments and depth_origin begin with whole words; what a segment leaves of its
+// last word is 0.
+template <class F>
 struct PackArgs {
-  const T* source;
+  const typename F::Storage* source;
   std::int64_t lane_stride;        // elements between neighbours along the panel axis
   std::int64_t depth_stride;       // elements between neighbours along K
   const std::int32_t* lane_index;  // packed position -> source position, ascending; null: itself
@@ -34,7 +82,7 @@ struct PackArgs {
   const Segment* segments;          // the depth that is needed, in packed positions
   std::int32_t num_segments;
   std::int64_t depth_origin;  // the packed depth that lies first in a panel
-  T* out;                     // panel 0
+  typename F::Packed* out;    // panel 0
   std::int64_t panel_stride;
 };
 
@@ -46,17 +94,17 @@ struct Plane {  // a strided [M, N] array of the epilogue, or null
 };
 
 // D = out_scale * act(scale * acc + addend + bias) * act'(grad_aux), gemm.h. Activation codes
-// are those of gemm.h's enum.
-template <class T>
+// are those of gemm.h's enum. Arrays are of S.
+template <class S>
 struct Epilogue {
-  Plane<T> d;
-  Plane<T> aux_out;
-  Plane<const T> addend;
-  Plane<const T> grad_aux;
-  const T* bias;
+  Plane<S> d;
+  Plane<S> aux_out;
+  Plane<const S> addend;
+  Plane<const S> grad_aux;
+  const S* bias;
   std::int64_t bias_stride;
-  T scale;
-  T out_scale;
+  typename SumOf<S>::Type scale;
+  typename SumOf<S>::Type out_scale;
   std::int32_t activation;
   std::int32_t grad_activation;
   // Where above 1: columns of D and aux_out lie this far apart, and what lies between them is to be
@@ -84,29 +132,34 @@ struct TileStore {
   bool is_final;              // false: only store the sum so far
 };
 
-template <class T>
+template <class F>
 struct KernelTable {
+  typedef typename F::Storage Storage;
+  typedef typename F::Packed Packed;
+  typedef typename F::Sum Sum;
   std::int32_t mr;
   std::int32_t nr;  // at most 32
   // acc[mr][nr] = sum over the segments of a[k][mr] x b[k][nr], both packed.
-  void (*multiply)(const Segment* segments, std::int32_t count, const T* a, const T* b, T* acc);
-  void (*pack_a)(const PackArgs<T>& args);  // P = mr
-  void (*pack_b)(const PackArgs<T>& args);  // P = nr
-  void (*store)(const Epilogue<T>& epilogue, const TileStore<T>& tile);
+  void (*multiply)(const Segment* segments, std::int32_t count, const Packed* a, const Packed* b,
+                   Sum* acc);
+  void (*pack_a)(const PackArgs<F>& args);  // P = mr
+  void (*pack_b)(const PackArgs<F>& args);  // P = nr
+  void (*store)(const Epilogue<Storage>& epilogue, const TileStore<Sum>& tile);
   // count zeros, around the cache where the ISA can and the memory is in whole lines.
-  void (*stream_zeros)(T* out, std::int64_t count);
+  void (*stream_zeros)(Storage* out, std::int64_t count);
   // sums[i] += lines[i], lines[line_stride + i], ... of `count` lines, i in [0, width).
-  void (*add_lines)(const T* lines, std::int64_t line_stride, std::int64_t count,
+  void (*add_lines)(const Storage* lines, std::int64_t line_stride, std::int64_t count,
                     std::int64_t width, double* sums);
   // Zeroes lane i of depth k of a panel where bit k of words[i] is 0, k in [0, depth <= 32).
-  void (*select_a)(T* panel, const std::uint32_t* words, std::int32_t depth);
-  void (*select_b)(T* panel, const std::uint32_t* words, std::int32_t depth);
+  void (*select_a)(Packed* panel, const std::uint32_t* words, std::int32_t depth);
+  void (*select_b)(Packed* panel, const std::uint32_t* words, std::int32_t depth);
 };
 
 struct Isa {
   const char* name;
-  KernelTable<float> f32;
-  KernelTable<double> f64;
+  KernelTable<F32> f32;
+  KernelTable<F64> f64;
+  KernelTable<BF16AsF32> bf16_as_f32;
 };
 
 }  // namespace dropgemm::cpu

@@ -4,6 +4,7 @@
 namespace dropgemm::cpu {
 
 extern const Isa kIsa_avx2;
-const Isa kIsa_avx2 = {"avx2", Kernel<float, 32, 6, 2>::table(), Kernel<double, 32, 6, 2>::table()};
+const Isa kIsa_avx2 = {"avx2", Kernel<F32, 32, 6, 2>::table(), Kernel<F64, 32, 6, 2>::table(),
+                       Kernel<BF16AsF32, 32, 6, 2>::table()};
 
 }  // namespace dropgemm::cpu

@@ -4,7 +4,7 @@
 namespace dropgemm::cpu {
 
 extern const Isa kIsa_avx512;
-const Isa kIsa_avx512 = {"avx512", Kernel<float, 64, 8, 2>::table(),
-                         Kernel<double, 64, 8, 2>::table()};
+const Isa kIsa_avx512 = {"avx512", Kernel<F32, 64, 8, 2>::table(), Kernel<F64, 64, 8, 2>::table(),
+                         Kernel<BF16AsF32, 64, 8, 2>::table()};
 
 }  // namespace dropgemm::cpu

@@ -4,7 +4,7 @@
 namespace dropgemm::cpu {
 
 extern const Isa kIsa_generic;
-const Isa kIsa_generic = {"generic", Kernel<float, 16, 4, 2>::table(),
-                          Kernel<double, 16, 4, 2>::table()};
+const Isa kIsa_generic = {"generic", Kernel<F32, 16, 4, 2>::table(), Kernel<F64, 16, 4, 2>::table(),
+                          Kernel<BF16AsF32, 16, 4, 2>::table()};
 
 }  // namespace dropgemm::cpu

@@ -2,7 +2,7 @@
 // Included by exactly one kernel_<isa>.cc each, inside its own flags; everything has internal
 // linkage, and nothing of the standard library is instantiated.
 //
-//   Kernel<T, VectorBytes, MR, NV>: MR rows x NV vectors of T, so NR = NV * VectorBytes/sizeof(T)
+//   Kernel<F, VectorBytes, MR, NV>: MR rows x NV vectors of sums, NR = NV * VectorBytes/sizeof(Sum)
 #pragma once
 
 #include "cpu/kernel_pack.h"
@@ -11,27 +11,30 @@
 namespace dropgemm::cpu {
 namespace {
 
-template <class T, int kVectorBytes, int kMr, int kNv>
+template <class F, int kVectorBytes, int kMr, int kNv>
 struct Kernel {
+  typedef typename F::Storage S;
+  typedef typename F::Packed P;
+  typedef typename F::Sum T;
   static constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
   static constexpr int kNr = kNv * kLanes;
   static_assert(kNr <= 32, "TileStore::keep has one 32-bit word a row");
   static constexpr std::int64_t kPrefetchLines = 8;
   typedef Lanes<T, kLanes> Register;
   typedef typename Register::V Vector;
-  typedef Packing<T, kLanes, kMr> PackingA;
-  typedef Packing<T, kLanes, kNr> PackingB;
-  typedef Storing<T, kLanes, kNv> Store;
+  typedef Packing<F, kLanes, kMr> PackingA;
+  typedef Packing<F, kLanes, kNr> PackingB;
+  typedef Storing<S, kLanes, kNv> Store;
 
   // Never inlined: register allocation must not depend on the caller.
-  [[gnu::noinline]] static void multiply(const Segment* segments, std::int32_t count, const T* a,
-                                         const T* b, T* acc) {
+  [[gnu::noinline]] static void multiply(const Segment* segments, std::int32_t count, const P* a,
+                                         const P* b, T* acc) {
     Vector c[kMr][kNv] = {};
     for (std::int32_t s = 0; s < count; ++s) {
-      const T* pa = a + static_cast<std::int64_t>(segments[s].begin) * kMr;
-      const T* pb = b + static_cast<std::int64_t>(segments[s].begin) * kNr;
+      const P* pa = a + static_cast<std::int64_t>(segments[s].begin) * kMr;
+      const P* pb = b + static_cast<std::int64_t>(segments[s].begin) * kNr;
       // Processors look ahead within a segment, not across the gap to the next.
-      const T* next =
+      const P* next =
           a + static_cast<std::int64_t>(segments[s + 1 < count ? s + 1 : 0].begin) * kMr;
 #pragma GCC unroll 4
       for (std::int32_t k = segments[s].length; k > 0; --k) {
@@ -56,33 +59,34 @@ struct Kernel {
     }
   }
 
-  static void add_lines(const T* lines, std::int64_t line_stride, std::int64_t count,
+  static void add_lines(const S* lines, std::int64_t line_stride, std::int64_t count,
                         std::int64_t width, double* sums) {
     constexpr int kDoubles = kVectorBytes / static_cast<int>(sizeof(double)), kAtOnce = 8;
     typedef Lanes<double, kDoubles> Sum;
-    typedef Lanes<T, kDoubles> Line;
+    typedef Lanes<S, kDoubles> Line;
     std::int64_t i = 0;
     for (; i + kAtOnce * kDoubles <= width; i += kAtOnce * kDoubles) {
       typename Sum::V sum[kAtOnce];
 #pragma GCC unroll 8
       for (int v = 0; v < kAtOnce; ++v) sum[v] = Sum::load(sums + i + v * kDoubles);
       for (std::int64_t k = 0; k < count; ++k) {
-        const T* line = lines + k * line_stride + i;
+        const S* line = lines + k * line_stride + i;
         __builtin_prefetch(line + kPrefetchLines * line_stride);
 #pragma GCC unroll 8
         for (int v = 0; v < kAtOnce; ++v) {
-          sum[v] += __builtin_convertvector(Line::load(line + v * kDoubles), typename Sum::V);
+          sum[v] += __builtin_convertvector(
+              Stored<S, kDoubles>::widen(Line::load(line + v * kDoubles)), typename Sum::V);
         }
       }
 #pragma GCC unroll 8
       for (int v = 0; v < kAtOnce; ++v) Sum::put(sums + i + v * kDoubles, sum[v]);
     }
     for (std::int64_t k = 0; k < count; ++k) {
-      for (std::int64_t j = i; j < width; ++j) sums[j] += double(lines[k * line_stride + j]);
+      for (std::int64_t j = i; j < width; ++j) sums[j] += double(widen(lines[k * line_stride + j]));
     }
   }
 
-  static constexpr KernelTable<T> table() {
+  static constexpr KernelTable<F> table() {
     return {kMr,
             kNr,
             &multiply,

@@ -2,7 +2,7 @@
 // transposed where the lines run along the depth.
 #pragma once
 
-#include "cpu/kernel_vector.h"
+#include "cpu/kernel_convert.h"
 
 namespace dropgemm::cpu {
 namespace {
@@ -17,11 +17,14 @@ inline bool contiguous(const std::int32_t* index, std::int64_t begin, std::int64
 
 inline std::int64_t magnitude(std::int64_t stride) { return stride < 0 ? -stride : stride; }
 
-// kRegister: lanes of a register.
-template <class T, int kRegister, int kP>
+// kRegister: words of a register.
+template <class F, int kRegister, int kP>
 struct Packing {
+  typedef typename F::Storage S;
+  typedef typename F::Packed P;
+  static constexpr int kDepths = F::kDepths;
   static constexpr std::int64_t kPrefetchRows = 8;
-  static constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+  static constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(S));
 
   // The narrowest power of two that holds kP lanes, or a register.
   static constexpr int square_width() {
@@ -36,22 +39,32 @@ struct Packing {
     return w;
   }
 
+  // One word: of the first `depths` rows of depths, what lies at `offset`; the rest is 0.
+  static P word(const S* const* row, std::int64_t offset, std::int64_t depths) {
+    S depth[kDepths] = {};
+    for (int d = 0; d < kDepths && d < depths; ++d) depth[d] = row[d][offset];
+    return Words<S, P, 1>::word(depth);
+  }
+
   // ---- lines along the depth --------------------------------------------------------------
 
   static constexpr int kW = square_width();
-  typedef Lanes<T, kW> Square;
+  typedef Lanes<P, kW> Square;
   typedef typename Square::V V;
 
   template <int kStep>
-  static void load_rows(const T* const* row, std::int64_t offset, V* r) {
+  static void load_rows(const S* const* row, std::int64_t offset, V* r) {
 #pragma GCC unroll 16
-    for (int i = 0; i < kW; ++i) r[i] = Square::template load_apart<kStep>(row[i] + offset);
+    for (int i = 0; i < kW; ++i) {
+      r[i] = Words<S, P, kW>::template along<kStep>(row[i] + offset);
+    }
   }
 
-  // Packed depths k .. k + kW - 1 of kW rows.
-  static void load_square(const PackArgs<T>& x, const T* const* row, std::int64_t k, V* r) {
+  // kW words of kW rows, from packed depth k on.
+  static void load_square(const PackArgs<F>& x, const S* const* row, std::int64_t k, V* r) {
     static_assert(kMaxStep == 8, "one case a step");
-    if (contiguous(x.depth_index, k, kW)) {
+    constexpr int kSpan = kW * kDepths;
+    if (contiguous(x.depth_index, k, kSpan)) {
       const std::int64_t offset = at(x.depth_index, k) * x.depth_stride;
       switch (x.depth_stride) {
         case 1:
@@ -74,20 +87,20 @@ struct Packing {
           break;
       }
     }
-    std::int64_t offset[kW];
-    for (int j = 0; j < kW; ++j) offset[j] = at(x.depth_index, k + j) * x.depth_stride;
+    std::int64_t offset[kSpan];
+    for (int j = 0; j < kSpan; ++j) offset[j] = at(x.depth_index, k + j) * x.depth_stride;
     for (int i = 0; i < kW; ++i) {
-      T line[kW];
-      for (int j = 0; j < kW; ++j) line[j] = row[i][offset[j]];
-      r[i] = Square::load(line);
+      S line[kSpan];
+      for (int j = 0; j < kSpan; ++j) line[j] = row[i][offset[j]];
+      r[i] = Words<S, P, kW>::template along<1>(line);
     }
   }
 
-  static void pack_along_depth(const PackArgs<T>& x, std::int64_t lane, int lanes, T* out) {
+  static void pack_along_depth(const PackArgs<F>& x, std::int64_t lane, int lanes, P* out) {
     for (int h = 0; h < kP; h += kW) {
-      constexpr int kBytes = static_cast<int>(sizeof(T));
+      constexpr int kBytes = static_cast<int>(sizeof(P));
       const int width = kP - h < kW ? kP - h : kW;
-      const T* row[kW];
+      const S* row[kW];
       for (int i = 0; i < kW; ++i) {
         const int last = h + i < lanes ? h + i : lanes - 1;
         row[i] = x.source + at(x.lane_index, lane + last) * x.lane_stride;
@@ -95,8 +108,8 @@ struct Packing {
       for (std::int32_t s = 0; s < x.num_segments; ++s) {
         std::int64_t k = x.segments[s].begin;
         const std::int64_t end = k + x.segments[s].length;
-        for (; k + kW <= end; k += kW) {
-          T* o = out + (k - x.depth_origin) * kP + h;
+        for (; k + kW * kDepths <= end; k += kW * kDepths) {
+          P* o = out + (k - x.depth_origin) / kDepths * kP + h;
           V r[kW];
           load_square(x, row, k, r);
           Square::transpose(r);
@@ -108,10 +121,17 @@ struct Packing {
             for (int i = 0; i < kW; ++i) __builtin_memcpy(o + i * kP, &r[i], kRest * kBytes);
           }
         }
-        for (; k < end; ++k) {
-          const std::int64_t offset = at(x.depth_index, k) * x.depth_stride;
-          T* o = out + (k - x.depth_origin) * kP + h;
-          for (int i = 0; i < width; ++i) o[i] = row[i][offset];
+        for (; k < end; k += kDepths) {
+          std::int64_t offset[kDepths] = {};
+          for (int d = 0; d < kDepths && k + d < end; ++d) {
+            offset[d] = at(x.depth_index, k + d) * x.depth_stride;
+          }
+          P* o = out + (k - x.depth_origin) / kDepths * kP + h;
+          for (int i = 0; i < width; ++i) {
+            const S* depth[kDepths];
+            for (int d = 0; d < kDepths; ++d) depth[d] = row[i] + offset[d];
+            o[i] = word(depth, 0, end - k);
+          }
         }
       }
     }
@@ -119,25 +139,26 @@ struct Packing {
 
   // ---- lines along the lanes --------------------------------------------------------------
 
-  // kP lanes that lie `step` apart; kStep is step where it is one that has loads of its own.
+  // kP lanes that lie `step` apart, from `offset` on, of the depths of one word; kStep is step
+  // where it is one that has loads of its own.
   template <int kStep>
-  static void copy(const T* from, std::int64_t step, T* out) {
+  static void copy(const S* const* row, std::int64_t offset, std::int64_t step, P* out) {
     constexpr int kCopy = copy_width();
-    if constexpr (kStep == 1) {
-      __builtin_memcpy(out, from, kP * sizeof(T));
+    if constexpr (kStep == 1 && kDepths == 1 && sizeof(S) == sizeof(P)) {
+      __builtin_memcpy(out, row[0] + offset, kP * sizeof(P));
     } else if constexpr (kStep > 0 && kCopy >= 4) {
-      typedef Lanes<T, kCopy> Copy;
 #pragma GCC unroll 16
       for (int j = 0; j < kP; j += kCopy) {
-        Copy::put(out + j, Copy::template load_apart<kStep>(from + j * kStep));
+        Lanes<P, kCopy>::put(out + j,
+                             Words<S, P, kCopy>::template across<kStep>(row, offset + j * kStep));
       }
     } else {
-      for (int j = 0; j < kP; ++j) out[j] = from[j * step];
+      for (int j = 0; j < kP; ++j) out[j] = word(row, offset + j * step, kDepths);
     }
   }
 
   // The depth that is packed about `distance` after k of segment s, in the next one maybe.
-  static std::int64_t later(const PackArgs<T>& x, std::int32_t s, std::int64_t k,
+  static std::int64_t later(const PackArgs<F>& x, std::int32_t s, std::int64_t k,
                             std::int64_t distance) {
     const std::int64_t end = x.segments[s].begin + x.segments[s].length;
     const std::int64_t past = k + distance - end;
@@ -147,43 +168,55 @@ struct Packing {
     return next.begin + (past < next.length ? past : next.length - 1);
   }
 
+  // Asks for kP lanes, kStep apart, of the depths of a word.
+  template <int kStep>
+  static void prefetch(const S* const* row, std::int64_t offset) {
+    for (int d = 0; d < kDepths; ++d) {
+      for (std::int64_t line = 0; line < kP * kStep; line += kLine) {
+        __builtin_prefetch(row[d] + offset + line);
+      }
+      __builtin_prefetch(row[d] + offset + (kP - 1) * kStep);
+    }
+  }
+
   // Whole depth rows, all panels of a row together.
   template <int kStep>
-  static void pack_along_lanes(const PackArgs<T>& x) {
+  static void pack_along_lanes(const PackArgs<F>& x) {
     const std::int64_t step = x.lane_stride, full = x.count / kP * kP;
     const bool flat = contiguous(x.lane_index, x.lane_begin, x.count);
     for (std::int32_t s = 0; s < x.num_segments; ++s) {
       const std::int64_t end = x.segments[s].begin + x.segments[s].length;
-      for (std::int64_t k = x.segments[s].begin; k < end; ++k) {
-        const T* row = x.source + at(x.depth_index, k) * x.depth_stride;
-        const T* next =
-            x.source + at(x.depth_index, later(x, s, k, kPrefetchRows)) * x.depth_stride;
+      for (std::int64_t k = x.segments[s].begin; k < end; k += kDepths) {
+        const std::int64_t depths = end - k;
+        const S *row[kDepths] = {}, *next[kDepths] = {};
+        for (int d = 0; d < kDepths && d < depths; ++d) {
+          row[d] = x.source + at(x.depth_index, k + d) * x.depth_stride;
+          next[d] =
+              x.source + at(x.depth_index, later(x, s, k + d, kPrefetchRows)) * x.depth_stride;
+        }
         for (std::int64_t i = 0; i < full; i += kP) {
-          T* o = x.out + i / kP * x.panel_stride + (k - x.depth_origin) * kP;
+          P* o = x.out + i / kP * x.panel_stride + (k - x.depth_origin) / kDepths * kP;
           const std::int64_t p = x.lane_begin + i;
-          if (flat || contiguous(x.lane_index, p, kP)) {
+          if (depths >= kDepths && (flat || contiguous(x.lane_index, p, kP))) {
             const std::int64_t first = at(x.lane_index, p) * step;
-            for (std::int64_t line = 0; line < kP * kStep; line += kLine) {
-              __builtin_prefetch(next + first + line);
-            }
-            __builtin_prefetch(next + first + (kP - 1) * kStep);
-            copy<kStep>(row + first, step, o);
+            prefetch<kStep>(next, first);
+            copy<kStep>(row, first, step, o);
           } else {
-            for (int j = 0; j < kP; ++j) o[j] = row[x.lane_index[p + j] * step];
+            for (int j = 0; j < kP; ++j) o[j] = word(row, at(x.lane_index, p + j) * step, depths);
           }
         }
         if (full < x.count) {
-          T* o = x.out + full / kP * x.panel_stride + (k - x.depth_origin) * kP;
+          P* o = x.out + full / kP * x.panel_stride + (k - x.depth_origin) / kDepths * kP;
           for (std::int64_t j = 0; j < kP; ++j) {
             const std::int64_t p = full + j;
-            o[j] = p < x.count ? row[at(x.lane_index, x.lane_begin + p) * step] : T(0);
+            o[j] = p < x.count ? word(row, at(x.lane_index, x.lane_begin + p) * step, depths) : P{};
           }
         }
       }
     }
   }
 
-  static void pack(const PackArgs<T>& x) {
+  static void pack(const PackArgs<F>& x) {
     if (magnitude(x.lane_stride) < magnitude(x.depth_stride)) {
       switch (x.lane_stride) {
         case 1:
@@ -213,10 +246,10 @@ struct Packing {
   }
 
   // Zeroes lane i of depth k where bit k of words[i] is 0.
-  static void select(T* panel, const std::uint32_t* words, std::int32_t depth) {
-    for (std::int32_t k = 0; k < depth; ++k) {
-      T* o = panel + static_cast<std::int64_t>(k) * kP;
-      for (int i = 0; i < kP; ++i) o[i] = (words[i] >> k & 1U) != 0 ? o[i] : T(0);
+  static void select(P* panel, const std::uint32_t* words, std::int32_t depth) {
+    for (std::int32_t k = 0; k < depth; k += kDepths) {
+      P* o = panel + static_cast<std::int64_t>(k) / kDepths * kP;
+      for (int i = 0; i < kP; ++i) o[i] = kept(o[i], words[i] >> k);
     }
   }
 };

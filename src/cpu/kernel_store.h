@@ -52,48 +52,50 @@ inline T multiply_by_gradient(std::int32_t activation, T z, T g) {
   }
 }
 
-// Tiles of kNv vectors of kLanes.
-template <class T, int kLanes, int kNv>
+// Tiles of kNv vectors of kLanes on their way to arrays of S.
+template <class S, int kLanes, int kNv>
 struct Storing {
+  typedef typename SumOf<S>::Type T;
   static constexpr int kNr = kNv * kLanes;
   typedef Lanes<T, kLanes> Register;
   typedef typename Register::V Vector;
+  typedef Lanes<S, kLanes> Line;
 
-  static T finish(const Epilogue<T>& e, T sum, std::int64_t m, std::int64_t n) {
+  static T finish(const Epilogue<S>& e, T sum, std::int64_t m, std::int64_t n) {
     T z = e.scale * sum;
     if (e.addend.data != nullptr) {
-      z += e.addend.data[m * e.addend.row_stride + n * e.addend.col_stride];
+      z += widen(e.addend.data[m * e.addend.row_stride + n * e.addend.col_stride]);
     }
-    if (e.bias != nullptr) z += e.bias[n * e.bias_stride];
+    if (e.bias != nullptr) z += widen(e.bias[n * e.bias_stride]);
     if (e.aux_out.data != nullptr) {
-      e.aux_out.data[m * e.aux_out.row_stride + n * e.aux_out.col_stride] = z;
+      e.aux_out.data[m * e.aux_out.row_stride + n * e.aux_out.col_stride] = narrow<S>(z);
     }
     T value = e.out_scale * activate(e.activation, z);
     if (e.grad_aux.data != nullptr) {
-      const T below = e.grad_aux.data[m * e.grad_aux.row_stride + n * e.grad_aux.col_stride];
+      const T below = widen(e.grad_aux.data[m * e.grad_aux.row_stride + n * e.grad_aux.col_stride]);
       value = multiply_by_gradient(e.grad_activation, below, value);
     }
     return value;
   }
 
   // Any strides, ragged tiles, masks of single elements, GELU.
-  static void store_elements(const Epilogue<T>& e, const TileStore<T>& t) {
+  static void store_elements(const Epilogue<S>& e, const TileStore<T>& t) {
     for (std::int32_t i = 0; i < t.rows; ++i) {
       const std::int64_t m = at(t.row_index, t.row_begin + i);
       for (std::int32_t j = 0; j < t.cols; ++j) {
         const std::int64_t n = at(t.col_index, t.col_begin + j);
-        T* d = e.d.data + m * e.d.row_stride + n * e.d.col_stride;
+        S* d = e.d.data + m * e.d.row_stride + n * e.d.col_stride;
         T sum = t.acc[i * kNr + j];
-        if (t.add_partial) sum += *d;
+        if (t.add_partial) sum += widen(*d);
         if (!t.is_final) {
-          *d = sum;
+          *d = narrow<S>(sum);
         } else if (t.keep != nullptr && (t.keep[i] >> j & 1U) == 0) {
-          *d = T(0);
+          *d = S{};
           if (e.aux_out.data != nullptr) {
-            e.aux_out.data[m * e.aux_out.row_stride + n * e.aux_out.col_stride] = T(0);
+            e.aux_out.data[m * e.aux_out.row_stride + n * e.aux_out.col_stride] = S{};
           }
         } else {
-          *d = finish(e, sum, m, n);
+          *d = narrow<S>(finish(e, sum, m, n));
         }
       }
       if (e.step > 1 && t.is_final) {
@@ -104,20 +106,20 @@ struct Storing {
   }
 
   // Zeros in the tile's span of row m of D or aux_out, but for its columns.
-  static void clear_between(const Epilogue<T>& e, const TileStore<T>& t, const Plane<T>& out,
+  static void clear_between(const Epilogue<S>& e, const TileStore<T>& t, const Plane<S>& out,
                             std::int64_t m) {
-    T* row = out.data + m * out.row_stride + t.col_begin * e.step - e.before;
+    S* row = out.data + m * out.row_stride + t.col_begin * e.step - e.before;
     for (std::int32_t j = 0, column = e.before; j < t.span; ++j) {
       if (j == column) {
         column += e.step;
       } else {
-        row[j] = T(0);
+        row[j] = S{};
       }
     }
   }
 
   // Columns of every array of the epilogue lie e.step apart.
-  static bool row_major(const Epilogue<T>& e) {
+  static bool row_major(const Epilogue<S>& e) {
     return e.d.col_stride == e.step && (e.bias == nullptr || e.bias_stride == e.step) &&
            (e.addend.data == nullptr || e.addend.col_stride == e.step) &&
            (e.aux_out.data == nullptr || e.aux_out.col_stride == e.step) &&
@@ -125,28 +127,29 @@ struct Storing {
   }
 
   // Whether a tile's part of row m begins with a cache line.
-  static bool in_lines(const Epilogue<T>& e, const Plane<T>& out, std::int64_t m, std::int64_t n) {
-    const T* begin = out.data + m * out.row_stride + n - e.before;
-    return reinterpret_cast<std::uintptr_t>(begin) % 64 == 0 && kNr * sizeof(T) % 64 == 0;
+  static bool in_lines(const Epilogue<S>& e, const Plane<S>& out, std::int64_t m, std::int64_t n) {
+    const S* begin = out.data + m * out.row_stride + n - e.before;
+    return reinterpret_cast<std::uintptr_t>(begin) % 64 == 0 && kNr * sizeof(S) % 64 == 0;
   }
 
   // Columns one after the other, or kApart: e.step apart with zeros between.
   template <bool kApart>
-  static Vector get(const Epilogue<T>& e, const T* p) {
-    return kApart ? Register::load_apart(p, e.step) : Register::load(p);
+  static Vector get(const Epilogue<S>& e, const S* p) {
+    return Stored<S, kLanes>::widen(kApart ? Line::load_apart(p, e.step) : Line::load(p));
   }
   template <bool kApart>
-  static void set(const Epilogue<T>& e, T* p, Vector z, bool around) {
+  static void set(const Epilogue<S>& e, S* p, Vector z, bool around) {
+    const typename Line::V line = Stored<S, kLanes>::narrow(z);
     if (kApart) {
-      Register::put_apart(p - e.before, z, e.step, e.before, around);
+      Line::put_apart(p - e.before, line, e.step, e.before, around);
     } else {
-      Register::put(p, z, around);
+      Line::put(p, line, around);
     }
   }
 
   // A full-width tile, nothing but sums, scales, adds and ReLU.
   template <bool kApart>
-  static void store_vectors(const Epilogue<T>& e, const TileStore<T>& t) {
+  static void store_vectors(const Epilogue<S>& e, const TileStore<T>& t) {
     const Vector zero = {};
     const std::int64_t n = at(t.col_index, t.col_begin) * (kApart ? e.step : 1);
     typedef decltype(zero == zero) Keep;
@@ -158,7 +161,7 @@ struct Storing {
       for (int v = 0; v < kNv; ++v) {
         const int lane = v * kLanes;
         const std::int64_t j = n + lane * (kApart ? e.step : 1);
-        T* d = e.d.data + m * e.d.row_stride + j;
+        S* d = e.d.data + m * e.d.row_stride + j;
         Vector z = Register::load(t.acc + i * kNr + lane);
         if (t.add_partial) z += get<kApart>(e, d);
         if (t.is_final) {
@@ -187,7 +190,7 @@ struct Storing {
     }
   }
 
-  static void store(const Epilogue<T>& e, const TileStore<T>& t) {
+  static void store(const Epilogue<S>& e, const TileStore<T>& t) {
     const bool simple = e.activation <= kActRelu && e.grad_activation <= kActRelu;
     const bool whole = t.cols == kNr && contiguous(t.col_index, t.col_begin, kNr);
     if (!simple || !whole || !row_major(e)) {
@@ -201,8 +204,8 @@ struct Storing {
     }
   }
 
-  static void stream_zeros(T* out, std::int64_t count) {
-    std::int64_t bytes = count * static_cast<std::int64_t>(sizeof(T));
+  static void stream_zeros(S* out, std::int64_t count) {
+    std::int64_t bytes = count * static_cast<std::int64_t>(sizeof(S));
 #if defined(__AVX__)
     if (reinterpret_cast<std::uintptr_t>(out) % 64 == 0 && bytes % 64 == 0) {
       for (char* line = reinterpret_cast<char*>(out); bytes > 0; bytes -= 64, line += 64) {

@@ -12,13 +12,28 @@
 namespace dropgemm::cpu {
 namespace {
 
+// What a vector of T has in its lanes, and an integer of the same size.
 template <class T>
-struct IntOf {
-  typedef std::int32_t Type;
+struct LaneOf;
+template <>
+struct LaneOf<float> {
+  typedef float Type;
+  typedef std::int32_t Int;
 };
 template <>
-struct IntOf<double> {
-  typedef std::int64_t Type;
+struct LaneOf<double> {
+  typedef double Type;
+  typedef std::int64_t Int;
+};
+template <>
+struct LaneOf<BFloat16> {
+  typedef std::uint16_t Type;
+  typedef std::int16_t Int;
+};
+template <>
+struct LaneOf<BFloat16Pair> {
+  typedef std::uint32_t Type;
+  typedef std::int32_t Int;
 };
 
 // Which lane of a vector of kW, or of a vector of zeros after it, belongs at element
@@ -39,8 +54,9 @@ struct SpreadTable {
 
 template <class T, int kW>
 struct Lanes {
-  typedef T V __attribute__((vector_size(kW * static_cast<int>(sizeof(T)))));
-  typedef typename IntOf<T>::Type Int;
+  typedef typename LaneOf<T>::Type Lane;
+  typedef typename LaneOf<T>::Int Int;
+  typedef Lane V __attribute__((vector_size(kW * static_cast<int>(sizeof(T)))));
   typedef Int Index __attribute__((vector_size(sizeof(V))));
 
   static V load(const T* p) {

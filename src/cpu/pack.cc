@@ -8,55 +8,55 @@ namespace dropgemm::cpu {
 namespace {
 
 // Masks of single elements: zero what is dropped in freshly packed panels.
-template <class T>
+template <class F, class P = typename F::Packed>
 void select_packed(const AxisMask& mask, std::int64_t lanes, std::int64_t lane_begin,
                    std::int64_t count, std::int64_t k0, std::int64_t k1,
-                   void (*select)(T*, const std::uint32_t*, std::int32_t), T* out,
+                   void (*select)(P*, const std::uint32_t*, std::int32_t), P* out,
                    std::int64_t panel_stride) {
   for (std::int64_t i = 0; i < count; i += lanes) {
-    T* panel = out + i / lanes * panel_stride;
+    P* panel = out + i / lanes * panel_stride;
     for (std::int64_t k = k0; k < k1; k += 32) {
       const int depth = static_cast<int>(std::min<std::int64_t>(32, k1 - k));
       std::uint32_t words[32] = {};
       const int used = static_cast<int>(std::min(lanes, count - i));
       mask.kept_words(lane_begin + i, used, k, depth, words);
-      select(panel + (k - k0) * lanes, words, depth);
+      select(panel + (k - k0) / F::kDepths * lanes, words, depth);
     }
   }
 }
 
 // One operand on its way into panels: lanes are rows of op(A) or columns of op(B).
-template <class T>
+template <class F>
 struct Operand {
-  const T* source;
+  const typename F::Storage* source;
   std::int64_t lane_stride, depth_stride;
   const std::int32_t* lane_index;
   const Panels* panels;
   AxisMask mask;
   bool selects;  // single elements of freshly packed panels are zeroed
-  void (*pack)(const PackArgs<T>&);
-  void (*select)(T*, const std::uint32_t*, std::int32_t);
+  void (*pack)(const PackArgs<F>&);
+  void (*select)(typename F::Packed*, const std::uint32_t*, std::int32_t);
 };
 
-template <class T>
-bool selects(const Product<T>& p, const TileMaskView* mask) {
+template <class F>
+bool selects(const Product<F>& p, const TileMaskView* mask) {
   return p.plan.path == GemmPath::kSelect && mask != nullptr && !p.args->dropped_are_zero;
 }
 
 // Where the view of what is kept begins.
-template <class T>
-const T* start(const ConstMatrixView& array, const Axis& lanes, std::int64_t lane_stride,
+template <class S>
+const S* start(const ConstMatrixView& array, const Axis& lanes, std::int64_t lane_stride,
                const Axis& depth, std::int64_t depth_stride) {
-  return static_cast<const T*>(array.data) + lanes.first * lane_stride + depth.first * depth_stride;
+  return static_cast<const S*>(array.data) + lanes.first * lane_stride + depth.first * depth_stride;
 }
 
-template <class T>
-Operand<T> a_operand(const Product<T>& p) {
+template <class F>
+Operand<F> a_operand(const Product<F>& p) {
   const ConstMatrixView& a = p.args->a;
   const bool trans = p.args->trans_a;
   const std::int64_t lane_stride = trans ? a.col_stride : a.row_stride;
   const std::int64_t depth_stride = trans ? a.row_stride : a.col_stride;
-  return {start<T>(a, p.axes.m, lane_stride, p.axes.k, depth_stride),
+  return {start<typename F::Storage>(a, p.axes.m, lane_stride, p.axes.k, depth_stride),
           lane_stride * p.axes.m.step,
           depth_stride * p.axes.k.step,
           p.axes.m.index,
@@ -67,13 +67,13 @@ Operand<T> a_operand(const Product<T>& p) {
           p.kernels->select_a};
 }
 
-template <class T>
-Operand<T> b_operand(const Product<T>& p) {
+template <class F>
+Operand<F> b_operand(const Product<F>& p) {
   const ConstMatrixView& b = p.args->b;
   const bool trans = p.args->trans_b;
   const std::int64_t lane_stride = trans ? b.row_stride : b.col_stride;
   const std::int64_t depth_stride = trans ? b.col_stride : b.row_stride;
-  return {start<T>(b, p.axes.n, lane_stride, p.axes.k, depth_stride),
+  return {start<typename F::Storage>(b, p.axes.n, lane_stride, p.axes.k, depth_stride),
           lane_stride * p.axes.n.step,
           depth_stride * p.axes.k.step,
           p.axes.n.index,
@@ -86,11 +86,11 @@ Operand<T> b_operand(const Product<T>& p) {
 
 // Panels [first, last), one unit's, over depth [k0, k1), of which the segments are needed. They go
 // to `out`, where depth k0 of panel `first` lies first.
-template <class T>
-void pack(const Product<T>& p, const Operand<T>& operand, std::int64_t first, std::int64_t last,
+template <class F>
+void pack(const Product<F>& p, const Operand<F>& operand, std::int64_t first, std::int64_t last,
           std::int64_t k0, std::int64_t k1, std::int32_t num_segments, const Segment* segments,
-          T* out, std::int64_t panel_stride) {
-  PackArgs<T> x{};
+          typename F::Packed* out, std::int64_t panel_stride) {
+  PackArgs<F> x{};
   x.source = operand.source;
   x.lane_stride = operand.lane_stride;
   x.depth_stride = operand.depth_stride;
@@ -105,8 +105,8 @@ void pack(const Product<T>& p, const Operand<T>& operand, std::int64_t first, st
   x.out = out;
   operand.pack(x);
   if (operand.selects) {
-    select_packed(operand.mask, operand.panels->lanes, x.lane_begin, x.count, k0, k1,
-                  operand.select, out, panel_stride);
+    select_packed<F>(operand.mask, operand.panels->lanes, x.lane_begin, x.count, k0, k1,
+                     operand.select, out, panel_stride);
   }
 }
 
@@ -118,21 +118,21 @@ std::int32_t whole_depth(std::int64_t k0, std::int64_t k1, Segment* out) {
 
 }  // namespace
 
-template <class T>
-void pack_a(const Product<T>& p, std::int64_t block_first, std::int64_t first, std::int64_t last,
-            typename Product<T>::Scratch& scratch) {
+template <class F>
+void pack_a(const Product<F>& p, std::int64_t block_first, std::int64_t first, std::int64_t last,
+            typename Product<F>::Scratch& scratch) {
   const std::int32_t count =
       p.plan.path == GemmPath::kPruned
           ? p.units.a_segments(p.m.unit_of(first), scratch.words, scratch.segments)
           : whole_depth(0, p.k, scratch.segments);
-  const std::int64_t panel_stride = p.k * p.kernels->mr;
+  const std::int64_t panel_stride = p.words(p.k) * p.kernels->mr;
   pack(p, a_operand(p), first, last, 0, p.k, count, scratch.segments,
        p.packed_a + (first - block_first) * panel_stride, panel_stride);
 }
 
-template <class T>
-void pack_b(const Product<T>& p, std::int64_t strip_first, std::int64_t first, std::int64_t last,
-            std::int64_t k0, std::int64_t k1, typename Product<T>::Scratch& scratch) {
+template <class F>
+void pack_b(const Product<F>& p, std::int64_t strip_first, std::int64_t first, std::int64_t last,
+            std::int64_t k0, std::int64_t k1, typename Product<F>::Scratch& scratch) {
   std::int32_t count = 0;
   if (p.plan.path == GemmPath::kPruned) {
     count = p.units.b_segments(p.n.unit_of(first), k0, k1, scratch.words, scratch.segments);
@@ -142,18 +142,16 @@ void pack_b(const Product<T>& p, std::int64_t strip_first, std::int64_t first, s
   } else {
     count = whole_depth(k0, k1, scratch.segments);
   }
-  const std::int64_t panel_stride = p.k_block * p.kernels->nr;
+  const std::int64_t panel_stride = p.words(p.k_block) * p.kernels->nr;
   pack(p, b_operand(p), first, last, k0, k1, count, scratch.segments,
        scratch.packed_b + (first - strip_first) * panel_stride, panel_stride);
 }
 
-template void pack_a<float>(const Product<float>&, std::int64_t, std::int64_t, std::int64_t,
-                            Product<float>::Scratch&);
-template void pack_a<double>(const Product<double>&, std::int64_t, std::int64_t, std::int64_t,
-                             Product<double>::Scratch&);
-template void pack_b<float>(const Product<float>&, std::int64_t, std::int64_t, std::int64_t,
-                            std::int64_t, std::int64_t, Product<float>::Scratch&);
-template void pack_b<double>(const Product<double>&, std::int64_t, std::int64_t, std::int64_t,
-                             std::int64_t, std::int64_t, Product<double>::Scratch&);
+#define DROPGEMM_INSTANTIATE(F)                                                        \
+  template void pack_a<F>(const Product<F>&, std::int64_t, std::int64_t, std::int64_t, \
+                          Product<F>::Scratch&);                                       \
+  template void pack_b<F>(const Product<F>&, std::int64_t, std::int64_t, std::int64_t, \
+                          std::int64_t, std::int64_t, Product<F>::Scratch&);
+DROPGEMM_FOR_EACH_FORMAT(DROPGEMM_INSTANTIATE)
 
 }  // namespace dropgemm::cpu

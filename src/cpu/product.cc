@@ -18,13 +18,13 @@ constexpr std::int64_t kItemsPerThread = 6;
 
 std::int64_t whole(std::int64_t x) { return std::max<std::int64_t>(x, 1); }
 
-template <class T>
-typename Product<T>::Scratch lay_out_scratch(const Product<T>& p, std::int64_t n_block,
+template <class F>
+typename Product<F>::Scratch lay_out_scratch(const Product<F>& p, std::int64_t n_block,
                                              std::int64_t k_block, Arena& arena) {
-  typename Product<T>::Scratch s;
+  typename Product<F>::Scratch s;
   const std::int64_t nr = p.kernels->nr, mr = p.kernels->mr;
-  s.packed_b = arena.take<T>(n_block * k_block * nr);
-  s.acc = arena.take<T>(mr * nr);
+  s.packed_b = arena.take<typename F::Packed>(n_block * p.words(k_block) * nr);
+  s.acc = arena.take<typename F::Sum>(mr * nr);
   s.segments = arena.take<Segment>((n_block + 1) * p.max_segments());
   s.counts = arena.take<std::int32_t>(n_block);
   s.words = arena.take<std::uint64_t>(p.units.scratch_words() + 1);
@@ -32,11 +32,12 @@ typename Product<T>::Scratch lay_out_scratch(const Product<T>& p, std::int64_t n
 }
 
 // Blocks for a product of this many packed rows, columns and depth.
-template <class T>
-void choose_blocks(Product<T>& p) {
-  const std::int64_t bytes = sizeof(T), nr = p.kernels->nr, mr = p.kernels->mr;
-  p.k_block = std::min(p.k, kDepthBytes / bytes);
-  const std::int64_t fits = kPackedB / (whole(p.k_block) * nr * bytes);
+template <class F>
+void choose_blocks(Product<F>& p) {
+  const std::int64_t bytes = sizeof(typename F::Packed), nr = p.kernels->nr, mr = p.kernels->mr;
+  // D must not round what another pass over the depth adds to.
+  p.k_block = F::kExactPartials ? std::min(p.k, kDepthBytes / bytes * F::kDepths) : p.k;
+  const std::int64_t fits = kPackedB / (whole(p.words(p.k_block)) * nr * bytes);
   // Many strips: as many for every thread, each packed once. Few: the rows of A are cut as well,
   // so that threads finish together, and every thread packs every strip for itself.
   const std::int64_t panels = whole(p.n.count());
@@ -49,23 +50,23 @@ void choose_blocks(Product<T>& p) {
     p.slabs = (kItemsPerThread * p.threads + p.strips - 1) / p.strips;
   }
   p.n_block = (panels + p.strips - 1) / p.strips;
-  const std::int64_t rows = kPackedA / (whole(p.k) * mr * bytes);
+  const std::int64_t rows = kPackedA / (whole(p.words(p.k)) * mr * bytes);
   p.m_block = std::min(whole(p.m.count()), whole(rows));
 }
 
 }  // namespace
 
-template <class T>
-typename Product<T>::Scratch Product<T>::scratch_of(int thread) const {
+template <class F>
+typename Product<F>::Scratch Product<F>::scratch_of(int thread) const {
   Arena arena(scratch_base + static_cast<std::size_t>(thread) * scratch_bytes);
   return lay_out_scratch(*this, n_block, k_block, arena);
 }
 
-template <class T>
-Product<T> make_product(const GemmArgs& args, int threads, Arena& arena) {
-  Product<T> p;
+template <class F>
+Product<F> make_product(const GemmArgs& args, int threads, Arena& arena) {
+  Product<F> p;
   p.args = &args;
-  p.kernels = &kernels<T>();
+  p.kernels = &kernels<F>();
   p.plan = make_plan(args);
   p.threads = threads;
   layout_axes(args, p.plan, arena, &p.axes);
@@ -77,36 +78,36 @@ Product<T> make_product(const GemmArgs& args, int threads, Arena& arena) {
   p.n = {s.n, whole(pruned ? p.plan.unit_n : s.n), p.kernels->nr};
   p.k = s.k;
   choose_blocks(p);
-  p.packed_a = arena.take<T>(p.m_block * p.k * p.kernels->mr);
+  p.packed_a = arena.take<typename F::Packed>(p.m_block * p.words(p.k) * p.kernels->mr);
   // Fewer columns of B at a time take less room, and less depth may take more columns.
   Arena measure(nullptr);
   lay_out_scratch(p, kMaxPanelsB, 0, measure);
-  const std::int64_t most = kPackedB + p.k_block * p.kernels->nr * std::int64_t{sizeof(T)};
+  const std::int64_t word = sizeof(typename F::Packed);
+  const std::int64_t most = kPackedB + p.words(p.k_block) * p.kernels->nr * word;
   p.scratch_bytes = measure.bytes() + static_cast<std::size_t>(most);
   p.scratch_bytes = (p.scratch_bytes + 4095) / 4096 * 4096;
   p.scratch_base = arena.take<std::byte>(static_cast<std::int64_t>(p.scratch_bytes) * threads);
   return p;
 }
 
-template <class T>
-void read_masks(Product<T>& p) {
+template <class F>
+void read_masks(Product<F>& p) {
   compact_axes(*p.args, p.plan, &p.axes);
   fill_units(*p.args, p.plan, &p.units);
   if (p.plan.path == GemmPath::kCompact) {
     p.m = {p.axes.m.size, whole(p.axes.m.size), p.kernels->mr};
     p.n = {p.axes.n.size, whole(p.axes.n.size), p.kernels->nr};
-    const std::int64_t room = p.m_block * p.k;  // of packed A, in panels x depth
+    const std::int64_t room = p.m_block * p.words(p.k);  // of packed A, in panels x words
     p.k = p.axes.k.size;
     choose_blocks(p);
-    p.m_block = std::min(whole(p.m.count()), whole(room / whole(p.k)));
+    p.m_block = std::min(whole(p.m.count()), whole(room / whole(p.words(p.k))));
   }
 }
 
-template struct Product<float>;
-template struct Product<double>;
-template Product<float> make_product<float>(const GemmArgs&, int, Arena&);
-template Product<double> make_product<double>(const GemmArgs&, int, Arena&);
-template void read_masks<float>(Product<float>&);
-template void read_masks<double>(Product<double>&);
+#define DROPGEMM_INSTANTIATE(F)                                      \
+  template struct Product<F>;                                        \
+  template Product<F> make_product<F>(const GemmArgs&, int, Arena&); \
+  template void read_masks<F>(Product<F>&);
+DROPGEMM_FOR_EACH_FORMAT(DROPGEMM_INSTANTIATE)
 
 }  // namespace dropgemm::cpu

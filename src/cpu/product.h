@@ -44,10 +44,14 @@ struct Panels {
   }
 };
 
-template <class T>
+template <class F>
 struct Product {
+  typedef typename F::Storage Storage;
+  typedef typename F::Packed Packed;
+  typedef typename F::Sum Sum;
+
   const GemmArgs* args = nullptr;
-  const KernelTable<T>* kernels = nullptr;
+  const KernelTable<F>* kernels = nullptr;
   GemmPlan plan;
   int threads = 1;
 
@@ -61,12 +65,14 @@ struct Product {
   std::int64_t m_block = 0, n_block = 0, k_block = 0;
   std::int64_t strips = 1, slabs = 1;  // work items of a block of A: strips of B x slabs of A
 
-  T* packed_a = nullptr;  // [m_block][k][mr]
+  Packed* packed_a = nullptr;  // [m_block][words(k)][mr]
+  // Words of a panel of so much depth.
+  static std::int64_t words(std::int64_t depth) { return (depth + F::kDepths - 1) / F::kDepths; }
 
   // Scratch of one thread.
   struct Scratch {
-    T* packed_b = nullptr;        // [n_block][k_block][nr]
-    T* acc = nullptr;             // [mr][nr]
+    Packed* packed_b = nullptr;   // [n_block][words(k_block)][nr]
+    Sum* acc = nullptr;           // [mr][nr]
     Segment* segments = nullptr;  // [n_block + 1][max_segments]
     std::int32_t* counts = nullptr;
     std::uint64_t* words = nullptr;
@@ -82,42 +88,43 @@ struct Product {
 };
 
 // Plans the product, and lays its arrays out in `arena`, sized for keep = 1.
-template <class T>
-Product<T> make_product(const GemmArgs& args, int threads, Arena& arena);
+template <class F>
+Product<F> make_product(const GemmArgs& args, int threads, Arena& arena);
 
 // Reads the mask bits: compaction, unit bits; then cuts what is left into panels and blocks.
-template <class T>
-void read_masks(Product<T>& product);
+template <class F>
+void read_masks(Product<F>& product);
 
 // Packs panels [first, last) of A, one unit's, over the whole packed depth, into packed_a, where
 // panel `block_first` lies first.
-template <class T>
-void pack_a(const Product<T>& product, std::int64_t block_first, std::int64_t first,
-            std::int64_t last, typename Product<T>::Scratch& scratch);
+template <class F>
+void pack_a(const Product<F>& product, std::int64_t block_first, std::int64_t first,
+            std::int64_t last, typename Product<F>::Scratch& scratch);
 
 // Packs panels [first, last) of B, one unit's, over depth [k0, k1), into packed_b, where the
 // strip's panel `strip_first` lies first.
-template <class T>
-void pack_b(const Product<T>& product, std::int64_t strip_first, std::int64_t first,
+template <class F>
+void pack_b(const Product<F>& product, std::int64_t strip_first, std::int64_t first,
             std::int64_t last, std::int64_t k0, std::int64_t k1,
-            typename Product<T>::Scratch& scratch);
+            typename Product<F>::Scratch& scratch);
 
 // Writes what compaction leaves out of D: 0 where dropped, act(bias) where only A or B are.
 // Called by every thread of a team.
-template <class T>
-void fill_left_out(const Product<T>& product, const Epilogue<T>& epilogue, T* zeros);
+template <class F>
+void fill_left_out(const Product<F>& product, const Epilogue<typename F::Storage>& epilogue,
+                   typename F::Sum* zeros);
 
 // Whether tiles write the zeros between their columns too, which fill_left_out then leaves to them.
-template <class T>
-bool writes_between(const Product<T>& product, const Epilogue<T>& epilogue);
+template <class F>
+bool writes_between(const Product<F>& product, const Epilogue<typename F::Storage>& epilogue);
 
 // Zeros in columns [begin, end) of one row, in D and in aux_out.
-template <class T>
-void write_zeros(const Product<T>& product, const Epilogue<T>& epilogue, std::int64_t row,
-                 std::int64_t begin, std::int64_t end);
+template <class F>
+void write_zeros(const Product<F>& product, const Epilogue<typename F::Storage>& epilogue,
+                 std::int64_t row, std::int64_t begin, std::int64_t end);
 
 // args.a_sum. Called by every thread of a team.
-template <class T>
+template <class F>
 void sum_rows_of_a(const GemmArgs& args);
 
 }  // namespace dropgemm::cpu

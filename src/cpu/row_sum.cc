@@ -10,11 +10,11 @@ namespace {
 
 constexpr std::int64_t kRows = 128;  // of op(A), summed together by one thread
 
-template <class T>
-void sum_tile(const T* a, std::int64_t row_stride, std::int64_t depth_stride, std::int64_t rows,
-              std::int64_t depth, double* sums) {
+template <class F>
+void sum_tile(const typename F::Storage* a, std::int64_t row_stride, std::int64_t depth_stride,
+              std::int64_t rows, std::int64_t depth, double* sums) {
   if (row_stride == 1) {
-    kernels<T>().add_lines(a, depth_stride, depth, rows, sums);
+    kernels<F>().add_lines(a, depth_stride, depth, rows, sums);
     return;
   }
   for (std::int64_t i = 0; i < rows; ++i) {
@@ -28,7 +28,7 @@ void sum_tile(const T* a, std::int64_t row_stride, std::int64_t depth_stride, st
 
 }  // namespace
 
-template <class T>
+template <class F>
 void sum_rows_of_a(const GemmArgs& args) {
   const GemmShape s = gemm_shape(args);
   const AxisMask mask = a_axis_mask(args);
@@ -39,8 +39,9 @@ void sum_rows_of_a(const GemmArgs& args) {
   const bool whole_rows = mask.mask == nullptr || mask.second_tile() >= s.k;
   const std::int64_t tile_m = whole_rows ? s.m : mask.first_tile();
   const std::int64_t tile_k = whole_rows ? s.k : mask.second_tile();
-  const auto* a = static_cast<const T*>(args.a.data);
-  auto* out = static_cast<T*>(args.a_sum);
+  typedef typename F::Storage S;
+  const auto* a = static_cast<const S*>(args.a.data);
+  auto* out = static_cast<S*>(args.a_sum);
 
 #pragma omp for schedule(static) nowait
   for (std::int64_t block = 0; block < (s.m + kRows - 1) / kRows; ++block) {
@@ -51,8 +52,8 @@ void sum_rows_of_a(const GemmArgs& args) {
       for (std::int64_t m = begin; m < end;) {
         const std::int64_t next_m = std::min(end, (m / tile_m + 1) * tile_m);
         if (whole_rows || mask.kept(m, k)) {
-          sum_tile(a + m * row_stride + k * depth_stride, row_stride, depth_stride, next_m - m,
-                   next_k - k, sums + (m - begin));
+          sum_tile<F>(a + m * row_stride + k * depth_stride, row_stride, depth_stride, next_m - m,
+                      next_k - k, sums + (m - begin));
         }
         m = next_m;
       }
@@ -60,12 +61,12 @@ void sum_rows_of_a(const GemmArgs& args) {
     }
     for (std::int64_t m = begin; m < end; ++m) {
       const bool kept = !whole_rows || s.k == 0 || mask.kept(m, 0);
-      out[m] = kept ? static_cast<T>(sums[m - begin]) : T(0);
+      out[m] = kept ? static_cast<S>(sums[m - begin]) : S(0);
     }
   }
 }
 
-template void sum_rows_of_a<float>(const GemmArgs&);
-template void sum_rows_of_a<double>(const GemmArgs&);
+#define DROPGEMM_INSTANTIATE(F) template void sum_rows_of_a<F>(const GemmArgs&);
+DROPGEMM_FOR_EACH_FORMAT(DROPGEMM_INSTANTIATE)
 
 }  // namespace dropgemm::cpu
