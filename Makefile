@@ -106,8 +106,8 @@ bench: setup build/cpp/build.ninja
 	cmake -S . -B build/cpp -DDROPGEMM_BUILD_BENCH=ON
 	cmake --build build/cpp
 	OMP_PROC_BIND=true build/cpp/bench/gemm_bench
-	OMP_PROC_BIND=true $(BIN)/python bench/layer.py --name local_layer --overwrite
-	OMP_PROC_BIND=true $(BIN)/python bench/step.py --name local_step --overwrite
+	OMP_PROC_BIND=true $(BIN)/python bench/layers.py --set layer --seconds 60 --name local_layer --overwrite
+	OMP_PROC_BIND=true $(BIN)/python bench/layers.py --set step --seconds 60 --name local_step --overwrite
 
 # --- Style -----------------------------------------------------------------------------------------
 

@@ -29,13 +29,17 @@ def _cpu() -> str:
 
 
 def _git(*arguments: str) -> str:
-    here = Path(__file__).parent
+    """What git says of this checkout; "" where this is none."""
     command = ["git", *arguments]
-    return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return done.stdout if done.returncode == 0 else ""
 
 
 # As the program starts: a long run may see later commits.
-COMMIT = _git("rev-parse", "--short", "HEAD").strip()
+COMMIT = _git("rev-parse", "--short", "HEAD").strip() or "unknown"
 UNCOMMITTED = bool(_git("status", "--porcelain", "--untracked-files=no").strip())
 
 
@@ -55,14 +59,35 @@ def machine() -> dict[str, Any]:
     }
 
 
+def path_of(name: str) -> Path:
+    """Where the results of a name lie."""
+    return RESULTS / f"{name}.json"
+
+
+def check_free(name: str, *, overwrite: bool) -> None:
+    """Raise FileExistsError where results of this name exist and overwriting is not asked for."""
+    if path_of(name).exists() and not overwrite:
+        raise FileExistsError(f"{path_of(name)} exists: pass --overwrite, or another --name")
+
+
 def save(name: str, results: dict[str, Any], *, overwrite: bool) -> Path:
-    """Write bench/results/<name>.json.
+    """Write bench/results/<name>.json; a list of rows one row a line.
 
     Raises FileExistsError where it exists and overwrite is not asked for.
     """
-    path = RESULTS / f"{name}.json"
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists: pass --overwrite, or another --name")
+    check_free(name, overwrite=overwrite)
     RESULTS.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"machine": machine(), **results}, indent=2) + "\n")
-    return path
+    head = {"machine": machine(), **results}
+    rows = head.pop("rows", None)
+    text = json.dumps(head, indent=2)
+    if rows is not None:
+        lines = ",\n".join(f"    {json.dumps(row)}" for row in rows)
+        text = f'{text[:-2]},\n  "rows": [\n{lines}\n  ]\n}}'
+    path_of(name).write_text(text + "\n")
+    return path_of(name)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a result file."""
+    results: dict[str, Any] = json.loads(path.read_text())
+    return results

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import nn
@@ -12,6 +13,8 @@ from dropgemm.methods import Method
 from dropgemm.schedule import ScaleKind
 from dropgemm.search import SearchMethod
 
+OptimizerName = Literal["momentum", "sgd", "adam"]
+OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
 MOMENTUM = 0.9
 MIN_STEPS_PER_SET = 30
 
@@ -32,6 +35,7 @@ class Task:
     scale: ScaleKind | None = None
     search: SearchMethod = "narrow"
     learning_rate: float = 0.05
+    optimizer: OptimizerName = "momentum"
 
     @staticmethod
     def rows_of_block(batch: int, coscheduled: int) -> int:
@@ -73,13 +77,15 @@ class Variant:
     optimizer: torch.optim.Optimizer
     precision: str = "highest"  # torch.set_float32_matmul_precision
     schedule: object = None
+    autocast: bool = False  # to bfloat16
 
     @contextmanager
     def settings(self) -> Iterator[None]:
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision(self.precision)
         try:
-            yield
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+                yield
         finally:
             torch.set_float32_matmul_precision(before)
 
@@ -107,14 +113,17 @@ def mlp(task: Task) -> nn.Sequential:
     )
 
 
-def _optimizer(model: nn.Module, task: Task) -> torch.optim.Optimizer:
-    # The fused update is PyTorch's fastest; every contender has it.
-    return torch.optim.SGD(model.parameters(), lr=task.learning_rate, momentum=MOMENTUM, fused=True)
+def make_optimizer(model: nn.Module, task: Task) -> torch.optim.Optimizer:
+    """The task's optimizer, with PyTorch's fastest update, the fused one, for every contender."""
+    if task.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=task.learning_rate, fused=True)
+    momentum = MOMENTUM if task.optimizer == "momentum" else 0.0
+    return torch.optim.SGD(model.parameters(), lr=task.learning_rate, momentum=momentum, fused=True)
 
 
 def _conventional(name: str, task: Task, precision: str) -> Variant:
     model = mlp(task)
-    return Variant(name, model, _optimizer(model, task), precision)
+    return Variant(name, model, make_optimizer(model, task), precision)
 
 
 def stock(task: Task) -> Variant:
@@ -125,6 +134,13 @@ def stock(task: Task) -> Variant:
 def medium(task: Task) -> Variant:
     """`nn.Dropout` under set_float32_matmul_precision("medium"), the fastest dense float32."""
     return _conventional('conventional, "medium"', task, "medium")
+
+
+def bf16(task: Task) -> Variant:
+    """`nn.Dropout` under autocast to bfloat16."""
+    variant = _conventional("conventional, bfloat16", task, "highest")
+    variant.autocast = True
+    return variant
 
 
 def medium_precomputed(task: Task) -> Variant:
@@ -151,7 +167,7 @@ NAMES: dict[Method, str] = {
 def converted(task: Task, method: Method) -> Variant:
     """The network with every dropout converted to one method."""
     model = mlp(task)
-    optimizer = _optimizer(model, task)
+    optimizer = make_optimizer(model, task)
     schedule = dropgemm.torch.convert(
         model,
         optimizer,

@@ -1,0 +1,51 @@
+"""Who trains an MLP, and how: whole steps, forward, loss, backward and update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import clever
+import torch
+from cases import Step
+from timing import Contender
+
+from dropgemm.demo import variants
+from dropgemm.demo.variants import Task, Variant
+
+
+def _select(task: Task) -> Variant:
+    """index_select and mm under "medium", one pattern a batch."""
+    model = clever.SelectMLP(*variants.mlp(task))
+    return Variant("index_select", model, variants.make_optimizer(model, task), "medium")
+
+
+BASELINES: dict[str, Callable[[Task], Variant]] = {
+    "stock": variants.stock,
+    "medium": variants.medium,
+    "bf16": variants.bf16,
+    "ready masks": variants.medium_precomputed,
+    "index_select": _select,
+    "dense": lambda task: variants.converted(task, "bernoulli"),
+}
+
+
+def contenders(step: Step) -> dict[str, Contender]:
+    """Every contender of a step, by a name of its own."""
+    task = Task(
+        784, step.hidden, 10, step.p, step.batch, total_steps=1000, seed=0,
+        tile_rows=step.rows or step.batch, optimizer=step.optimizer,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(step.batch, task.features, generator=generator)
+    y = torch.randint(0, task.classes, (step.batch,), generator=generator)
+    found = {}
+    for name in step.contenders:
+        for method in step.methods if name == "dropgemm" else (None,):
+            variant = BASELINES[name](task) if method is None else variants.converted(task, method)
+            variant.model.train()
+            run = lambda variant=variant: variant.step(x, y)  # noqa: E731
+            dropped = {} if method is None else {"method": method, "rows": step.rows}
+            found[name if method is None else f"{name}: {method}"] = Contender(
+                name, dropped, {"step": [(1.0, run)]}, variant.settings
+            )
+    return found

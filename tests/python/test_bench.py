@@ -1,0 +1,156 @@
+"""The benchmarks' own behaviour: what they refuse and write, never how fast anything is."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import dropgemm as dg
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """Programs of bench/, which write their results elsewhere and leave torch as it was."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    record = pytest.importorskip("record")
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def run_layers(text):
+    import layers
+
+    layers.main([*text.split(), "--seconds", "0.01", "--threads", "1"])
+
+
+SMALL = "--set layer --batch 8 --features 64x96 --rows 4"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--set fast", r"invalid choice: 'fast' \(choose from .*layer.*step.*breakeven"),
+        (f"{SMALL} --method blocks", r"invalid choice: 'blocks' \(choose from .*block.*row.*tile"),
+        (f"{SMALL} --method gyro", "--method: expected block, row, tile for layers, got gyro"),
+        (f"{SMALL} --side left", r"invalid choice: 'left' \(choose from .*both.*input.*output"),
+        (f"{SMALL} --contenders mkl", r"invalid choice: 'mkl' \(choose from .*stock.*dropgemm"),
+        (f"{SMALL} --p 1.5", "--p: expected a rate from 0 to 0.99, got '1.5'"),
+        (f"{SMALL} --p nan", "--p: expected a rate from 0 to 0.99, got 'nan'"),
+        (f"{SMALL} --batch 0", r"--batch: expected a whole number from 1 to 2\^20, got '0'"),
+        (f"{SMALL} --features 2x3x4", "--features: expected INPUTSxOUTPUTS"),
+        (f"{SMALL} --optimizer adam", "--optimizer: expected an axis of layers .*--batch"),
+        ("--set step --side both", "--side: expected an axis of steps .*--hidden"),
+    ],
+)
+def test_unknown_axis_values_are_refused_with_the_legal_ones(bench, capsys, arguments, message):
+    with pytest.raises(SystemExit) as error:
+        run_layers(arguments)
+    assert error.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not list(bench.iterdir())
+
+
+def test_a_layer_is_measured_by_every_contender(bench):
+    run_layers(f"{SMALL} --p .5 --name small")
+    result = json.loads((bench / "small.json").read_text())
+    assert result["set"] == "layer"
+    assert result["command"].startswith("bench/layers.py --set layer")
+    assert {"cpu", "date", "commit"} <= result["machine"].keys()
+    parts = ("forward", "input gradient", "weight gradient", "three products")
+    contenders = ("stock", "medium", "bf16", "ready masks", "index_select", "dense", "dropgemm")
+    rows = {(row["part"], row["contender"]): row for row in result["rows"]}
+    assert set(rows) == {(part, contender) for part in parts for contender in contenders}
+    assert len(rows) == len(result["rows"])
+    own = rows["three products", "dropgemm"]
+    assert (own["batch"], own["inputs"], own["outputs"], own["rows"]) == (8, 64, 96, 4)
+    assert own["work"] == pytest.approx(1 / 2 * 2 / 3)  # of two and of three blocks, one and two
+    assert set(own["x"]) == {"stock", "medium", "bf16", "ready masks", "index_select", "dense"}
+    assert all(row["ms"] > 0 and row["turns"] >= 3 for row in result["rows"])
+
+
+def test_results_are_never_overwritten_silently(bench, capsys):
+    kept = bench / "layer.json"
+    kept.write_text("{}\n")
+    with pytest.raises(SystemExit):
+        run_layers(SMALL)
+    assert "layer.json exists: pass --overwrite, or another --name" in capsys.readouterr().err
+    assert kept.read_text() == "{}\n"
+    run_layers(f"{SMALL} --contenders dropgemm --overwrite")
+    assert json.loads(kept.read_text())["rows"]
+
+
+def test_a_step_is_measured_by_every_contender(bench):
+    run_layers("--set step --hidden 32 --batch 16 --method block row --rows 8")
+    rows = json.loads((bench / "step.json").read_text())["rows"]
+    assert [(row["contender"], row.get("method")) for row in rows] == [
+        *((name, None) for name in ("stock", "medium", "bf16", "ready masks", "index_select")),
+        ("dense", None),
+        ("dropgemm", "block"),
+        ("dropgemm", "row"),
+    ]
+
+
+def masks_of(layer, drop):
+    import dropped
+
+    return dropped.draw(layer, drop)
+
+
+@pytest.mark.parametrize("method", ["block", "row", "tile"])
+@pytest.mark.parametrize("side", ["both", "input", "output"])
+def test_contenders_compute_the_same_products(bench, method, side):
+    """Of operands that are 0 where they are dropped, as in training."""
+    import cases
+    import products
+
+    drop = cases.Drop(method, side, 0.5, 8, 32, 2, "")
+    layer = cases.Layer(24, 128, 96, (drop,), cases.PRODUCTS, ("ready masks", "index_select"))
+    ((odds, masks),) = masks_of(layer, drop)
+    assert odds == 1
+    inputs, outputs, weight = (1 if m is None else m.to_dense().float() for m in masks)
+    on = products.Operands(layer)
+    on.x *= inputs
+    on.dz *= outputs
+    wanted = {
+        "forward": (on.x @ (on.w * weight).t()) * outputs,
+        "input gradient": (on.dz @ (on.w * weight)) * inputs,
+        "weight gradient": (on.dz.t() @ on.x) * weight,
+    }
+    results = {"forward": on.y, "input gradient": on.dx, "weight gradient": on.dw}
+    for kind in ("ready masks", "index_select", "dropgemm"):
+        for part, run in products.KINDS[kind].make(on, masks).items():
+            results[part].fill_(torch.nan)
+            run()
+            torch.testing.assert_close(results[part], wanted[part], rtol=1e-4, atol=1e-4)
+
+
+def test_a_searched_drop_is_the_mean_over_its_patterns(bench):
+    import cases
+
+    layer = cases.Layer(8, 64, 64, (), cases.PRODUCTS, ())
+    drawn = masks_of(layer, cases.Drop("row", "both", 0.5, 0, 1, 0, "exact"))
+    found = dg.search_distribution(0.5, method="exact")
+    assert len(drawn) == found.max_period**2
+    assert sum(odds for odds, _ in drawn) == pytest.approx(1)
+    kept = sum(odds * masks.work() for odds, masks in drawn)
+    assert kept == pytest.approx(0.25, abs=0.01)  # 64 inputs are no multiple of every period
+
+
+def test_layers_of_one_shape_are_measured_together(bench):
+    import cases
+
+    blocks = cases.LayerAxes(batch=(128,), p=(0.5, 0.75))
+    rows = cases.LayerAxes(batch=(256, 128), method=("row",), period=(2,))
+    small, large = cases.merged(case for axes in (blocks, rows) for case in axes.cases())
+    assert (small.batch, large.batch) == (128, 256)
+    assert [str(drop) for drop in small.drops] == [
+        "blocks of 128 x 32, p = 0.5, both sides",
+        "blocks of 128 x 32, p = 0.75, both sides",
+        "rows, period 2, both sides",
+    ]
