@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import findings
 import products
 import record
 import steps
@@ -44,6 +45,7 @@ from dropgemm.methods import METHODS
 from dropgemm.search import SEARCH_METHODS
 
 BASELINES = ("stock", "medium", "bf16", "ready masks", "index_select", "dense")
+FINDINGS = {"work": findings.print_fits, "breakeven": findings.print_losses}
 SHOWN = ("stock", "medium", "bf16", "dense")
 
 
@@ -197,6 +199,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         measured = measure(case, left / (len(cases) - index))
         show(case, measured)
         rows += measured
+    if args.set in FINDINGS:
+        FINDINGS[args.set](rows)
     words = sys.argv[1:] if arguments is None else arguments
     command = shlex.join(["bench/layers.py", *words])
     results = {"set": args.set, "command": command, "rows": rows}

@@ -154,3 +154,38 @@ def test_layers_of_one_shape_are_measured_together(bench):
         "blocks of 128 x 32, p = 0.75, both sides",
         "rows, period 2, both sides",
     ]
+
+
+def row_of(contender, part="forward", **rest):
+    shape = {"batch": 256, "inputs": 1024, "outputs": 1024}
+    return {**shape, "contender": contender, "part": part, **rest}
+
+
+def test_a_fit_finds_the_line_that_times_lie_on(bench):
+    import findings
+
+    rows = [row_of("dropgemm", work=w, ms=2 + 10 * w) for w in (0.1, 0.25, 0.5, 1)]
+    (fit,) = findings.fits([*rows, row_of("medium", ms=1)])
+    assert (fit.a, fit.b) == (pytest.approx(2), pytest.approx(10))
+    assert fit.excess == {
+        w: pytest.approx((2 + 10 * w) / (12 * w) - 1) for w in (0.1, 0.25, 0.5, 1)
+    }
+    assert fit.worst == pytest.approx(4.5 / 3 - 1)  # at a quarter of the work; a tenth counts not
+    small = findings.fits({**row, "batch": 128} for row in rows)
+    assert [each.worst for each in small] == [None]
+
+
+def test_losses_are_what_is_below_its_bound(bench):
+    import findings
+
+    def rows(dense, medium, spread):
+        yield row_of("dropgemm", x={"dense": dense, "medium": 0.5}, x_spread={"dense": spread})
+        yield row_of("dense", x={"medium": medium}, x_spread={"medium": spread})
+        yield row_of("medium", x={"dense": 0.5}, x_spread={"dense": spread})
+
+    assert not list(findings.losses(rows(0.98, 0.95, 0.02)))
+    ours, dense = findings.losses(rows(0.97, 0.94, 0.03))
+    assert (ours.baseline, dense.baseline) == ("dense", "medium")
+    assert not ours.clear
+    assert not dense.clear
+    assert all(loss.clear for loss in findings.losses(rows(0.97, 0.94, 0.01)))
