@@ -12,28 +12,32 @@
 namespace dropgemm::cpu {
 namespace {
 
-// What a vector of T has in its lanes, and an integer of the same size.
+// What a vector of T has in its lanes, and integers of the same size.
 template <class T>
 struct LaneOf;
 template <>
 struct LaneOf<float> {
   typedef float Type;
   typedef std::int32_t Int;
+  typedef std::uint32_t Unsigned;
 };
 template <>
 struct LaneOf<double> {
   typedef double Type;
   typedef std::int64_t Int;
+  typedef std::uint64_t Unsigned;
 };
 template <>
 struct LaneOf<BFloat16> {
   typedef std::uint16_t Type;
   typedef std::int16_t Int;
+  typedef std::uint16_t Unsigned;
 };
 template <>
 struct LaneOf<BFloat16Pair> {
   typedef std::uint32_t Type;
   typedef std::int32_t Int;
+  typedef std::uint32_t Unsigned;
 };
 
 // Which lane of a vector of kW, or of a vector of zeros after it, belongs at element
@@ -58,6 +62,8 @@ struct Lanes {
   typedef typename LaneOf<T>::Int Int;
   typedef Lane V __attribute__((vector_size(kW * static_cast<int>(sizeof(T)))));
   typedef Int Index __attribute__((vector_size(sizeof(V))));
+  typedef typename LaneOf<T>::Unsigned Unsigned;
+  typedef Unsigned Bits __attribute__((vector_size(sizeof(V))));
 
   static V load(const T* p) {
     V v;
@@ -79,6 +85,48 @@ struct Lanes {
     }
 #endif
     put(p, v);
+  }
+
+  // The first `count` lanes, and zeros; the memory behind the rest is left alone.
+  static V load_some(const T* p, int count) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(V) == 64 && sizeof(T) == 4) {
+      return (V)_mm512_maskz_loadu_epi32(static_cast<__mmask16>((1U << count) - 1), p);
+    }
+    if constexpr (sizeof(V) == 64 && sizeof(T) == 8) {
+      return (V)_mm512_maskz_loadu_epi64(static_cast<__mmask8>((1U << count) - 1), p);
+    }
+    if constexpr (sizeof(V) == 32 && sizeof(T) == 2) {
+      return (V)_mm256_maskz_loadu_epi16(static_cast<__mmask16>((1U << count) - 1), p);
+    }
+#endif
+    T line[kW] = {};
+    for (int i = 0; i < count; ++i) line[i] = p[i];
+    return load(line);
+  }
+  static void put_some(T* p, V v, int count) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(V) == 64 && sizeof(T) == 4) {
+      return _mm512_mask_storeu_epi32(p, static_cast<__mmask16>((1U << count) - 1), (__m512i)v);
+    }
+    if constexpr (sizeof(V) == 64 && sizeof(T) == 8) {
+      return _mm512_mask_storeu_epi64(p, static_cast<__mmask8>((1U << count) - 1), (__m512i)v);
+    }
+    if constexpr (sizeof(V) == 32 && sizeof(T) == 2) {
+      return _mm256_mask_storeu_epi16(p, static_cast<__mmask16>((1U << count) - 1), (__m256i)v);
+    }
+#endif
+    T line[kW];
+    put(line, v);
+    for (int i = 0; i < count; ++i) p[i] = line[i];
+  }
+
+  // Lanes whose bit is 1, and zeros.
+  static V keep(V v, std::uint32_t bits) {
+    Bits lane;
+#pragma GCC unroll 16
+    for (int i = 0; i < kW; ++i) lane[i] = static_cast<Unsigned>(Unsigned{1} << i);
+    return ((Bits{} + static_cast<Unsigned>(bits)) & lane) != 0 ? v : V{};
   }
 
   // ---- transposition --------------------------------------------------------------------------
