@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <string>
 
 #include "cpu/mask.h"
@@ -39,21 +40,45 @@ Status check_args(const BernoulliMaskArgs& args) {
   DROPGEMM_RETURN_IF_ERROR(check_range("site", args.site, kMaxSite));
   DROPGEMM_RETURN_IF_ERROR(check_step(args.step));
   DROPGEMM_RETURN_IF_ERROR(check_range("call", args.call, kMaxCall));
-  return check_draws(ceil_div(args.mask.rows, args.mask.tile_rows),
+  DROPGEMM_RETURN_IF_ERROR(check_range("first_row", args.first_row, kMaxDraws));
+  if (args.first_row % args.mask.tile_rows != 0) {
+    return Status::invalid(
+        "first_row",
+        "a multiple of the " + std::to_string(args.mask.tile_rows) + " rows of the mask's tiles",
+        std::to_string(args.first_row));
+  }
+  return check_draws(ceil_div(args.first_row + args.mask.rows, args.mask.tile_rows),
                      ceil_div(args.mask.cols, args.mask.tile_cols));
 }
 
-// A tile row must not straddle two groups: it is a whole group, or within one sample's rows.
-Status check_tile_rows(const GyroMaskArgs& args, std::int64_t batch) {
+// The samples of the mask must lie within the batch.
+Status check_part(const BatchPart& part, std::int64_t samples) {
+  DROPGEMM_RETURN_IF_ERROR(check_range("part.first", part.first, kMaxBatch));
+  DROPGEMM_RETURN_IF_ERROR(check_range("part.batch", part.batch, kMaxBatch));
+  if (part.first + samples <= whole_batch(part, samples)) return {};
+  return Status::invalid(
+      "part.batch",
+      "at least the " + std::to_string(part.first + samples) + " samples that the mask ends with",
+      std::to_string(part.batch));
+}
+
+// A tile row must not straddle two groups: it is within one sample's rows, or the largest that
+// divides groups and what of the batch comes before the mask.
+Status check_tile_rows(const GyroMaskArgs& args, std::int64_t samples) {
   const std::int64_t sample_rows = args.rows_per_sample;
   const std::int64_t tile_rows = args.mask.tile_rows;
-  if (args.step.device != nullptr || batch == 0 || tile_rows == sample_rows) return {};
+  if (args.step.device != nullptr || samples == 0 || tile_rows == sample_rows) return {};
+  const std::int64_t batch = whole_batch(args.part, samples);
   const std::int64_t group_rows = subnet_set(args.schedule, args.step.value, batch).group_rows;
-  if (tile_rows % sample_rows == 0 && tile_rows / sample_rows == group_rows) return {};
-  return Status::invalid("mask.tile_rows",
-                         std::to_string(sample_rows) + " rows of a sample times 1 or the " +
-                             std::to_string(group_rows) + " samples of a group",
-                         std::to_string(tile_rows));
+  const std::int64_t shared = std::gcd(group_rows, args.part.first);
+  if (tile_rows % sample_rows == 0 && tile_rows / sample_rows == shared) return {};
+  std::string legal = std::to_string(sample_rows) + " rows of a sample times 1 or the " +
+                      std::to_string(shared) + " samples of a group";
+  if (shared != group_rows) {
+    legal += " of " + std::to_string(group_rows) + " that divide it and part.first " +
+             std::to_string(args.part.first);
+  }
+  return Status::invalid("mask.tile_rows", legal, std::to_string(tile_rows));
 }
 
 Status check_args(const GyroMaskArgs& args) {
@@ -71,9 +96,10 @@ Status check_args(const GyroMaskArgs& args) {
         "mask.rows", "a multiple of rows_per_sample = " + std::to_string(args.rows_per_sample),
         std::to_string(args.mask.rows));
   }
-  const std::int64_t batch = args.mask.rows / args.rows_per_sample;
-  DROPGEMM_RETURN_IF_ERROR(check_range("batch", batch, kMaxBatch));
-  DROPGEMM_RETURN_IF_ERROR(check_tile_rows(args, batch));
+  const std::int64_t samples = args.mask.rows / args.rows_per_sample;
+  DROPGEMM_RETURN_IF_ERROR(check_range("batch", samples, kMaxBatch));
+  DROPGEMM_RETURN_IF_ERROR(check_part(args.part, samples));
+  DROPGEMM_RETURN_IF_ERROR(check_tile_rows(args, samples));
   return check_draws(1, ceil_div(args.mask.cols, args.mask.tile_cols));
 }
 

@@ -16,7 +16,7 @@
 
 namespace dropgemm {
 
-constexpr std::uint32_t kBackendAbi = 2;
+constexpr std::uint32_t kBackendAbi = 3;
 
 // Where a table's function puts the message of a failure.
 struct ErrorText {

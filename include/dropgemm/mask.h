@@ -40,18 +40,22 @@ struct BernoulliMaskArgs {
   std::int64_t site = 0;
   StepRef step;
   std::int64_t call = 0;
+  // The row of a larger mask that this one begins with, as a rank's rows of a joined batch do.
+  std::int64_t first_row = 0;
 };
 
 // Errors: kInvalidArgument for p outside [0, 1] or NaN, step, site or call outside philox.h's
-// limits, more than kMaxDraws tiles (columns of tiles rounded up to 4).
+// limits, a first_row that is no multiple of mask.tile_rows, more than kMaxDraws tiles (columns of
+// tiles rounded up to 4; those of the rows before first_row count).
 [[nodiscard]] Status bernoulli_mask(const Context& ctx, const BernoulliMaskArgs& args);
 
 // Gyro and block-wise gyro dropout (Lee et al., 2022, sections 4.2 and 4.4): row group j of the
-// batch keeps the features of its subnet. mask.rows is the batch in samples times
-// rows_per_sample. A tile row takes the subnet of the group that its first sample is in, so
-// mask.tile_rows must be rows_per_sample * R (subnet_set's group_rows), or rows_per_sample * 1,
-// which serves every step where R changes with the step. Every forward of a step gets the same
-// bits: there is no call.
+// batch keeps the features of its subnet. mask.rows is the samples of the mask times
+// rows_per_sample; they are the whole batch unless `part` says which of it. A tile row takes the
+// subnet of the group that its first sample is in, so mask.tile_rows must be rows_per_sample times
+// gcd(R, part.first) (subnet_set's group_rows of the whole batch; the gcd is R where the part
+// begins with a group), or rows_per_sample * 1, which serves every step where R changes with the
+// step. Every forward of a step gets the same bits: there is no call.
 struct GyroMaskArgs {
   MutableTileMaskView mask;
   double p = 0.5;
@@ -61,10 +65,12 @@ struct GyroMaskArgs {
   StepRef step;
   std::uint64_t seed = 0;
   Draw draw = Draw::kBernoulli;
+  BatchPart part;
 };
 
 // Errors: those of check_schedule and bernoulli_mask; rows not a multiple of rows_per_sample;
-// another tile_rows than the two above where the step is known on the host.
+// a part that ends after the batch; another tile_rows than the two above where the step is known
+// on the host.
 [[nodiscard]] Status gyro_mask(const Context& ctx, const GyroMaskArgs& args);
 
 // The bits of one subnet: `feature_tiles` bits in ceil(feature_tiles / 32) words. The masks of

@@ -38,6 +38,19 @@ struct GyroSchedule {
   std::uint64_t seed = 0;  // used by kRandom alone
 };
 
+// Where the samples of a mask lie in the batch of a step. The ranks of data-parallel training have
+// a part of it each: groups are those of the whole batch, and each rank computes its rows of it.
+struct BatchPart {
+  std::int64_t first = 0;  // the sample of the batch that the mask begins with
+  std::int64_t batch = 0;  // samples of the whole batch; 0: those of the mask, which is all of it
+};
+
+// The samples of the whole batch, for a mask of `samples`.
+[[nodiscard]] DROPGEMM_HOST_DEVICE constexpr std::int64_t whole_batch(const BatchPart& part,
+                                                                      std::int64_t samples) {
+  return part.batch > 0 ? part.batch : samples;
+}
+
 // The set that serves `step`, and how its subnets are dealt to the groups of a batch.
 struct SubnetSet {
   std::int64_t first = 0;       // id of the set's first subnet; kRandom: none, 0

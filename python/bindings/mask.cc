@@ -11,10 +11,10 @@ namespace {
 
 void bernoulli(nb::handle bits, std::int64_t rows, std::int64_t cols, std::int64_t tile_rows,
                std::int64_t tile_cols, double p, std::uint64_t seed, std::int64_t site,
-               nb::handle step, std::int64_t call) {
+               nb::handle step, std::int64_t call, std::int64_t first_row) {
   const MaskTarget target = to_mask_target(bits, rows, cols, tile_rows, tile_cols);
   const Step at = to_step("step", step);
-  const BernoulliMaskArgs args{target.view, p, seed, site, at.ref, call};
+  const BernoulliMaskArgs args{target.view, p, seed, site, at.ref, call, first_row};
   Status status;
   {
     nb::gil_scoped_release released;
@@ -26,7 +26,8 @@ void bernoulli(nb::handle bits, std::int64_t rows, std::int64_t cols, std::int64
 void gyro(nb::handle bits, std::int64_t rows, std::int64_t cols, std::int64_t tile_rows,
           std::int64_t tile_cols, double p, bool exact, std::uint64_t seed, std::int64_t site,
           nb::handle step, std::int64_t total_steps, std::int64_t subnets, std::int64_t coscheduled,
-          std::int64_t group_rows, bool random_order, std::int64_t rows_per_sample) {
+          std::int64_t group_rows, bool random_order, std::int64_t rows_per_sample,
+          std::int64_t first, std::int64_t batch) {
   const MaskTarget target = to_mask_target(bits, rows, cols, tile_rows, tile_cols);
   const Step at = to_step("step", step);
   GyroMaskArgs args;
@@ -43,6 +44,7 @@ void gyro(nb::handle bits, std::int64_t rows, std::int64_t cols, std::int64_t ti
   args.step = at.ref;
   args.seed = seed;
   args.draw = exact ? Draw::kExact : Draw::kBernoulli;
+  args.part = {first, batch};
   Status status;
   {
     nb::gil_scoped_release released;
@@ -81,16 +83,18 @@ void to_dense(nb::handle mask, nb::handle out) {
 void bind_mask(nb::module_& module) {
   module.def("bernoulli_mask", bernoulli, nb::arg("bits"), nb::arg("rows"), nb::arg("cols"),
              nb::arg("tile_rows"), nb::arg("tile_cols"), nb::arg("p"), nb::arg("seed"),
-             nb::arg("site"), nb::arg("step"), nb::arg("call"),
+             nb::arg("site"), nb::arg("step"), nb::arg("call"), nb::arg("first_row"),
              "Fills bits (an address or an array of uint32) with independent draws. step is an\n"
              "int, an int64 array [] or a tuple (address,).");
   module.def("gyro_mask", gyro, nb::arg("bits"), nb::arg("rows"), nb::arg("cols"),
              nb::arg("tile_rows"), nb::arg("tile_cols"), nb::arg("p"), nb::arg("exact"),
              nb::arg("seed"), nb::arg("site"), nb::arg("step"), nb::arg("total_steps"),
              nb::arg("subnets"), nb::arg("coscheduled"), nb::arg("group_rows"),
-             nb::arg("random_order"), nb::arg("rows_per_sample"),
+             nb::arg("random_order"), nb::arg("rows_per_sample"), nb::arg("first"),
+             nb::arg("batch"),
              "Fills bits with the subnets' masks, one row group after the other. group_rows is\n"
-             "the schedule's tile_rows in samples, 0 for element-wise gyro.");
+             "the schedule's tile_rows in samples, 0 for element-wise gyro. The mask's samples\n"
+             "begin at sample `first` of a batch of `batch`, 0 for those of the mask.");
   module.def("mask_to_dense", to_dense, nb::arg("mask").none(), nb::arg("out"),
              "Writes a mask as one byte an element, 1 = kept, to out (an address or a\n"
              "contiguous array).");

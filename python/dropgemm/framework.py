@@ -136,11 +136,19 @@ class Framework:
         return self.view("step", step).astype(np.int64, copy=False)
 
     def bernoulli_bits(
-        self, shape: Pair, tile: Pair, p: float, seed: int, site: int, step: Any, call: int
+        self,
+        shape: Pair,
+        tile: Pair,
+        p: float,
+        seed: int,
+        site: int,
+        step: Any,
+        call: int,
+        first_row: int,
     ) -> Array:
         """The bits of bernoulli_mask; step is an int or what to_step() made."""
         bits = self.empty(bits_shape(shape, tile), np.uint32)
-        _core.bernoulli_mask(bits, *shape, *tile, p, seed, site, step, call)
+        _core.bernoulli_mask(bits, *shape, *tile, p, seed, site, step, call, first_row)
         return self.wrap(bits)
 
     def gyro_bits(self, shape: Pair, tile: Pair, arguments: tuple[Any, ...]) -> Array:

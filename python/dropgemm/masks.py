@@ -8,6 +8,7 @@ import numpy as np
 
 from dropgemm.arrays import check_extent, framework_of, to_integer, to_pair, to_rate
 from dropgemm.framework import NUMPY, Array, Framework
+from dropgemm.ranks import RankPolicy, to_part
 from dropgemm.tile_mask import TileMask
 
 SEED_END = 1 << 64
@@ -29,14 +30,21 @@ def bernoulli_mask(
     call: int = 0,
     tile: tuple[int, int] = (1, 1),
     like: Array | None = None,
+    rank: int = 0,
+    world: int = 1,
+    rank_policy: RankPolicy = "disjoint",
 ) -> TileMask:
     """A mask of [rows, cols] whose tiles are dropped independently with probability p.
 
     The bits depend on (seed, site, step, call) and the tile alone (include/dropgemm/philox.h).
     step: an int, or an integer array of no dimension, which is read where it lies and clamped at
     0. like: an array that names the framework of the bits; without it step does, or NumPy.
+    rank, world: this process's among those that train together, each with `rows` rows. rank_policy
+    "disjoint": their rows, joined in the order of the ranks, are those of one mask, and this is
+    the rank's part of it. "shared": every rank has the mask of rank 0.
 
-    Raises ValueError for p outside [0, 1], sizes, site, step or call out of range.
+    Raises ValueError for p outside [0, 1], sizes, site, step, call or rank out of range, rows
+    before this rank's that are no multiple of the tile's.
 
     >>> mask = dg.bernoulli_mask(2, 8, 0.5, seed=1, site=0, step=3)
     >>> mask.to_dense().astype(int)
@@ -69,8 +77,9 @@ def bernoulli_mask(
     seed = to_integer("seed", seed, 0, SEED_END)
     site = to_integer("site", site, 0, SITE_END)
     call = to_integer("call", call, 0, CALL_END)
+    first_row = to_part(rows, rank, world, rank_policy).first
     framework, at = to_step(step, like)
-    bits = framework.bernoulli_bits((rows, cols), tile, rate, seed, site, at, call)
+    bits = framework.bernoulli_bits((rows, cols), tile, rate, seed, site, at, call, first_row)
     return TileMask.trusted(bits, framework, (rows, cols), tile, 1.0 - rate)
 
 

@@ -15,6 +15,7 @@ from dropgemm import _core
 from dropgemm.arrays import check_extent, to_integer, to_rate
 from dropgemm.framework import Array, Framework, ceil_div
 from dropgemm.masks import BATCH_END, INT_END, SEED_END, SITE_END, to_step
+from dropgemm.ranks import Part, RankPolicy, to_part
 from dropgemm.tile_mask import TileMask
 
 ScaleKind = Literal["rate", "exact"]
@@ -117,55 +118,100 @@ class GyroSchedule:
         """
         return inverted_scale(kind, self.p, self.keep_rate, self.draw == "exact")
 
-    def mask(self, step: int | Array, batch: int, like: Array | None = None) -> TileMask:
+    def mask(
+        self,
+        step: int | Array,
+        batch: int,
+        like: Array | None = None,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        rank_policy: RankPolicy = "disjoint",
+    ) -> TileMask:
         """The mask [batch, features] of a training step.
 
         step: an int >= 0, or an integer array of no dimension (NumPy, PyTorch or JAX), which is
         read where it lies and clamped at 0. like: an array that names the framework of the bits;
         without it step does, or NumPy. A tile has as many rows as a row group, or one where the
         rows of a group change with a step that is an array.
+
+        rank, world: this process's among those that train together, each with a batch of `batch`
+        samples. rank_policy "disjoint": their batches, joined in the order of the ranks, are one
+        batch, and this is the rank's rows of its mask (where a group begins in another rank, tiles
+        are so low that none straddles two groups). "shared": every rank has the mask of rank 0.
         """
         batch = to_integer("batch", batch, 0, BATCH_END)
         check_extent(batch, self.features)
+        part = to_part(batch, rank, world, rank_policy)
         framework, at = to_step(step, like)
-        self.warn_if_unused(batch)
-        return self.mask_in(framework, at, batch)
+        self.warn_if_unused(part.batch)
+        return self.mask_in(framework, at, batch, part)
 
     def mask_in(
-        self, framework: Framework, step: Any, batch: int, rows_per_sample: int = 1
+        self,
+        framework: Framework,
+        step: Any,
+        samples: int,
+        part: Part,
+        rows_per_sample: int = 1,
     ) -> TileMask:
         """mask() in a framework, for `rows_per_sample` rows of each sample; nothing is checked."""
-        group_rows = self.mask_group_rows(step if isinstance(step, int) else None, batch)
-        shape = (batch * rows_per_sample, self.features)
+        known = step if isinstance(step, int) else None
+        group_rows = self.mask_group_rows(known, part.batch, part.first)
+        shape = (samples * rows_per_sample, self.features)
         tile = (group_rows * rows_per_sample, self.tile_cols)
-        bits = framework.gyro_bits(shape, tile, self.arguments(step, rows_per_sample))
+        bits = framework.gyro_bits(shape, tile, self.arguments(step, rows_per_sample, part))
         return TileMask.trusted(bits, framework, shape, tile, self.keep_rate)
 
-    def subnets(self, step: int | Array, batch: int) -> Array:
+    def subnets(
+        self,
+        step: int | Array,
+        batch: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        rank_policy: RankPolicy = "disjoint",
+    ) -> Array:
         """The subnet of each row group of a batch: int64 [groups], in the framework of step.
 
-        On JAX int32 where jax_enable_x64 is off.
+        On JAX int32 where jax_enable_x64 is off. rank, world, rank_policy: as in mask(); of a
+        joined batch, the groups that the rank has samples of.
         """
         batch = to_integer("batch", batch, 0, BATCH_END)
+        part = to_part(batch, rank, world, rank_policy)
         framework, at = to_step(step, None)
-        numbers = self._core.ids(max(int(at), 0), batch)
+        now = max(int(at), 0)
+        rows = self._core.group_rows(now, part.batch)
+        groups = slice(part.first // rows, ceil_div(part.first + batch, rows))
+        numbers = self._core.ids(now, part.batch)[groups]
         ids = framework.empty((len(numbers),), np.int64)
         ids[:] = numbers
         return framework.wrap(ids)
 
     def used(self, batch: int) -> int:
-        """How many of the subnets a run of total_steps steps at this batch comes to train."""
+        """How many of the subnets a run of total_steps steps at this batch comes to train.
+
+        batch: of all ranks together, where they are disjoint.
+        """
         return int(self._core.used(to_integer("batch", batch, 0, BATCH_END)))
 
-    def mask_group_rows(self, step: int | None, batch: int) -> int:
-        """The samples under one tile row of a mask; `step` None where its value is unknown."""
-        if self.tile_rows is not None:
-            return self.tile_rows
-        if self._fixed_groups:
-            return max(ceil_div(batch, min(self.coscheduled, self.subnet_count)), 1)
-        return 1 if step is None else int(self._core.group_rows(step, batch))
+    def mask_group_rows(self, step: int | None, batch: int, first: int = 0) -> int:
+        """The samples under one tile row of a mask that begins with sample `first` of a batch.
 
-    def arguments(self, step: Any, rows_per_sample: int) -> tuple[Any, ...]:
+        The largest number that divides both `first` and groups; `step` None where its value is
+        unknown.
+        """
+        if self.tile_rows is not None:
+            rows = self.tile_rows
+        elif self._fixed_groups:
+            rows = max(ceil_div(batch, min(self.coscheduled, self.subnet_count)), 1)
+        else:
+            rows = 1 if step is None else int(self._core.group_rows(step, batch))
+        while first:  # not math.gcd, through which a compiled function could not be traced
+            rows, first = first, rows % first
+        return rows
+
+    def arguments(self, step: Any, rows_per_sample: int, part: Part) -> tuple[Any, ...]:
         """What dropgemm._core.gyro_mask takes after the mask's sizes."""
         return (
             self.p,
@@ -179,6 +225,7 @@ class GyroSchedule:
             self.tile_rows or 0,
             self.order == "random",
             rows_per_sample,
+            *part,
         )
 
     def warn_if_unused(self, batch: int) -> None:

@@ -217,6 +217,7 @@ std::int32_t bernoulli_mask(const Context* ctx, const BernoulliMaskArgs* args,
   const std::int64_t row_words = ceil_div(tile_cols, 32);
   const std::int64_t words = ceil_div(mask.rows, mask.tile_rows) * row_words;
   const auto row_blocks = static_cast<std::uint64_t>(ceil_div(tile_cols, 4));
+  const std::int64_t first_tile_row = args->first_row / mask.tile_rows;
   const DrawStream stream = {args->seed, Domain::kBits, static_cast<std::uint32_t>(args->site),
                              static_cast<std::uint32_t>(read_step(args->step)),
                              static_cast<std::uint32_t>(args->call)};
@@ -229,8 +230,9 @@ std::int32_t bernoulli_mask(const Context* ctx, const BernoulliMaskArgs* args,
       const std::int64_t row = at / row_words;
       const std::int64_t from = at - row * row_words;
       const std::int64_t to = std::min(row_words, from + end - at);
-      bernoulli_words(kernels, stream, threshold, static_cast<std::uint64_t>(row) * row_blocks,
-                      tile_cols, from, to, mask.bits + row * row_words);
+      bernoulli_words(kernels, stream, threshold,
+                      static_cast<std::uint64_t>(first_tile_row + row) * row_blocks, tile_cols,
+                      from, to, mask.bits + row * row_words);
       at += to - from;
     }
   });
@@ -244,7 +246,8 @@ std::int32_t gyro_mask(const Context* ctx, const GyroMaskArgs* args, ErrorText e
   const std::int64_t rows = ceil_div(mask.rows, mask.tile_rows);
   if (rows == 0 || row_words == 0) return 0;
   const std::int64_t step = read_step(args->step);
-  const SubnetSet set = subnet_set(args->schedule, step, mask.rows / args->rows_per_sample);
+  const SubnetSet set =
+      subnet_set(args->schedule, step, whole_batch(args->part, mask.rows / args->rows_per_sample));
 
   std::int64_t stack_ids[kStackIds];
   std::unique_ptr<std::int64_t[]> heap_ids;
@@ -268,7 +271,7 @@ std::int32_t gyro_mask(const Context* ctx, const GyroMaskArgs* args, ErrorText e
   split(ctx->num_threads, rows, work / kWordsPerThread, [&](std::int64_t begin, std::int64_t end) {
     std::int64_t previous = -1;
     for (std::int64_t row = begin; row < end; ++row) {
-      const std::int64_t sample = row * mask.tile_rows / args->rows_per_sample;
+      const std::int64_t sample = args->part.first + row * mask.tile_rows / args->rows_per_sample;
       const std::int64_t slot = set.slot(sample / set.group_rows);
       std::uint32_t* const bits = mask.bits + row * row_words;
       // Slabs of rows share a subnet; one draw serves them all.

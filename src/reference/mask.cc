@@ -52,7 +52,8 @@ std::vector<std::int64_t> subnet_tiles(const GyroMaskArgs& args, std::int64_t su
 void fill_gyro_mask(const GyroMaskArgs& args) {
   const MutableTileMaskView& mask = args.mask;
   const std::int64_t step = read_step(args.step);
-  const SubnetSet set = subnet_set(args.schedule, step, mask.rows / args.rows_per_sample);
+  const SubnetSet set =
+      subnet_set(args.schedule, step, whole_batch(args.part, mask.rows / args.rows_per_sample));
   std::vector<std::int64_t> drawn;
   if (args.schedule.order == SubnetOrder::kRandom) {
     DrawStream stream;
@@ -63,7 +64,7 @@ void fill_gyro_mask(const GyroMaskArgs& args) {
   }
   clear(mask);
   for (std::int64_t i = 0; i < ceil_div(mask.rows, mask.tile_rows); ++i) {
-    const std::int64_t sample = i * mask.tile_rows / args.rows_per_sample;
+    const std::int64_t sample = args.part.first + i * mask.tile_rows / args.rows_per_sample;
     const std::int64_t slot = set.slot(sample / set.group_rows);
     const std::int64_t subnet =
         drawn.empty() ? set.first + slot : drawn[static_cast<std::size_t>(slot)];
@@ -85,10 +86,11 @@ std::int32_t bernoulli_mask(const Context* /*ctx*/, const BernoulliMaskArgs* arg
   stream.index = static_cast<std::uint32_t>(read_step(args->step));
   stream.call = static_cast<std::uint32_t>(args->call);
   const std::int64_t columns = ceil_div(mask.cols, mask.tile_cols);
+  const std::int64_t first = args->first_row / mask.tile_rows;
   clear(mask);
   for (std::int64_t i = 0; i < ceil_div(mask.rows, mask.tile_rows); ++i) {
     for (std::int64_t j = 0; j < columns; ++j) {
-      const auto tile = static_cast<std::uint64_t>(i * 4 * ceil_div(columns, 4) + j);
+      const auto tile = static_cast<std::uint64_t>((first + i) * 4 * ceil_div(columns, 4) + j);
       if (stream.draw(tile) >= drop_threshold(args->p)) keep_tile(mask, i, j);
     }
   }

@@ -87,6 +87,18 @@ TEST_F(MaskCheck, BernoulliArguments) {
   EXPECT_EQ(refusal(bad),
             "mask: expected at most 2^34 draws (columns of tiles rounded up to 4), got "
             "4294967297 x 1 tiles");
+  // Rows before the first count, too.
+  bad = bernoulli_;
+  bad.first_row = kMaxDraws / 64;
+  EXPECT_EQ(refusal(bad),
+            "mask: expected at most 2^34 draws (columns of tiles rounded up to 4), got "
+            "268435464 x 64 tiles");
+  bad.first_row = -1;
+  EXPECT_EQ(refusal(bad), "first_row: expected a number in [0, 17179869184], got -1");
+  bad.first_row = 6;
+  bad.mask.tile_rows = 4;
+  EXPECT_EQ(refusal(bad),
+            "first_row: expected a multiple of the 4 rows of the mask's tiles, got 6");
   EXPECT_TRUE(run(bernoulli_).ok());
 }
 
@@ -107,6 +119,27 @@ TEST_F(MaskCheck, GyroArguments) {
   bad.mask.rows = (kMaxBatch + 1) * 2;
   bad.mask.tile_rows = bad.mask.rows;
   EXPECT_EQ(refusal(bad), "batch: expected a number in [0, 4294967295], got 8589934592");
+  EXPECT_TRUE(run(gyro_).ok());
+}
+
+TEST_F(MaskCheck, GyroPartsLieInTheBatch) {
+  gyro_.part = {-1, 16};
+  EXPECT_EQ(refusal(gyro_), "part.first: expected a number in [0, 4294967295], got -1");
+  gyro_.part = {8, kMaxBatch + 1};
+  EXPECT_EQ(refusal(gyro_), "part.batch: expected a number in [0, 4294967295], got 4294967296");
+  gyro_.part = {9, 16};
+  EXPECT_EQ(refusal(gyro_),
+            "part.batch: expected at least the 17 samples that the mask ends with, got 16");
+  gyro_.part = {1, 0};  // a batch of the mask's samples begins with them
+  EXPECT_EQ(refusal(gyro_),
+            "part.batch: expected at least the 9 samples that the mask ends with, got 0");
+  // Groups of six begin in another rank: tiles of two straddle none.
+  gyro_.schedule.tile_rows = gyro_.mask.tile_rows = 6;
+  gyro_.part = {8, 16};
+  EXPECT_EQ(refusal(gyro_),
+            "mask.tile_rows: expected 1 rows of a sample times 1 or the 2 samples of a group of 6 "
+            "that divide it and part.first 8, got 6");
+  gyro_.mask.tile_rows = 2;
   EXPECT_TRUE(run(gyro_).ok());
 }
 

@@ -122,9 +122,9 @@ def test_opcheck_matmul_out():
 
 def test_opcheck_masks():
     step, key = torch.tensor(3), torch.tensor(-7)
-    gyro = (step, 64, 40, 16, 8, 0.5, True, -5, 1, 100, 16, 4, 16, False, 1)
+    gyro = (step, 64, 40, 16, 8, 0.5, True, -5, 1, 100, 16, 4, 16, False, 1, 0, 64)
     opcheck(torch.ops.dropgemm.gyro_mask, gyro)
-    opcheck(torch.ops.dropgemm.bernoulli_mask, (key, step, 10, 40, 1, 1, 0.5, 3, 0))
+    opcheck(torch.ops.dropgemm.bernoulli_mask, (key, step, 10, 40, 1, 1, 0.5, 3, 0, 20))
     bits = torch.ops.dropgemm.gyro_mask(*gyro)
     opcheck(torch.ops.dropgemm.expand_mask, (bits, [64, 40, 16, 8, 0]))
 

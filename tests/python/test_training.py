@@ -190,7 +190,7 @@ def test_states_of_other_schedules_are_refused():
         ({"method": "gyro"}, "state: expected method 'block'"),
         ({"sites": [(0, 48, 0.5, 2.0)]}, "state: expected sites"),
         ({"step": -1}, "state: expected the state_dict.* got step -1"),
-        ({"version": 99}, "state: expected version 1"),
+        ({"version": 99}, "state: expected version 2"),
     ):
         with pytest.raises(ValueError, match=message):
             schedule.load_state_dict({**state, **change})

@@ -3,7 +3,7 @@
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -109,7 +109,9 @@ def run(task: Task, epochs: int, dataset: data.Dataset, methods: Sequence[Method
             with variant.settings():
                 runs.append(train(variant, task, dataset, progress))
         timed = [*variants.BASELINES, *chosen]
-        contenders = [make(task) for make in timed]
+        # A schedule for the steps of timing, where training has fewer.
+        enough = replace(task, total_steps=max(task.total_steps, timing.STEPS))
+        contenders = [make(enough) for make in timed]
         batch = dataset.train_x[: task.batch], dataset.train_y[: task.batch]
         times = timing.interleaved(contenders, *batch, progress=progress)
     return Outcome(dataset.name, task, epochs, torch.get_num_threads(), runs, times)

@@ -13,7 +13,9 @@ from rich.progress import Progress
 
 from dropgemm.demo.variants import Variant
 
+TURNS = 15
 STEPS_PER_TURN = 3
+STEPS = TURNS * (1 + STEPS_PER_TURN)  # of each variant, one of a turn untimed
 
 
 @dataclass
@@ -40,7 +42,7 @@ def interleaved(
     x: torch.Tensor,
     y: torch.Tensor,
     *,
-    turns: int = 15,
+    turns: int = TURNS,
     progress: Progress | None = None,
 ) -> StepTimes:
     """Run `turns` rounds; in each, every variant takes one untimed and three timed steps."""

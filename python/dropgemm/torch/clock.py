@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
+from torch import distributed
 
 from dropgemm.torch.handover import Handover
+from dropgemm.torch.ranks import Ranks
+from dropgemm.torch.tracing import needs_operator
 
 
 class Clock(torch.nn.Module):
@@ -13,13 +18,18 @@ class Clock(torch.nn.Module):
     A module that the dropout modules share, so that it follows the model through .to(), copies
     and pickles; its 0-d int64 buffer `step` is not in the model's state_dict (the schedule saves
     it). Only the schedule advances it: forward, evaluation and recomputation never do.
+
+    process_group: the data-parallel ranks that train the model together; None is all of them.
+    Sites say what that means for their masks (rank_policy).
     """
 
     step: torch.Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, process_group: distributed.ProcessGroup | None = None) -> None:
         super().__init__()
         self.call = 0
+        self.ranks = Ranks(process_group)
+        self.total_steps: int | None = None  # of the schedules that read this clock
         self.handovers: list[Handover] = []  # between the modules of the model
         self.warned = False  # of subnets that the run will not use: once a model is enough
         self.register_buffer("step", torch.zeros((), dtype=torch.int64), persistent=False)
@@ -29,8 +39,20 @@ class Clock(torch.nn.Module):
         self.step.zero_()
 
     def advance(self) -> None:
-        """One more step."""
+        """One more step. Warns, once, where that is beyond what schedules were made for."""
         self.step += 1
+        if self.total_steps is None or not self.step.is_cpu or needs_operator(self.step):
+            return
+        step, total = int(self.step), self.total_steps
+        if step > total:
+            self.total_steps = None
+            warnings.warn(
+                f"step {step}: expected at most total_steps={total} optimizer steps; from there on "
+                "the last set of subnets is kept. Convert with the steps of the whole run as "
+                "total_steps",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def extra_repr(self) -> str:
         """The step, where it has a value."""

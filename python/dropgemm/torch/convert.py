@@ -7,13 +7,14 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
-from torch import nn
+from torch import distributed, nn
 from torch.optim import Optimizer
 
 from dropgemm.arrays import to_integer, to_rate
 from dropgemm.framework import ceil_div
 from dropgemm.masks import INT_END
 from dropgemm.methods import METHODS, Method
+from dropgemm.ranks import RankPolicy
 from dropgemm.schedule import ScaleKind
 from dropgemm.search import SearchMethod, search_distribution
 from dropgemm.torch.chain import Link, find_links, shared_modules
@@ -52,6 +53,8 @@ def convert(
     weight_tile: tuple[int, int] = (32, 32),
     skew: int | Literal["linear"] = 1,
     scale: ScaleKind | None = None,
+    rank_policy: RankPolicy = "disjoint",
+    process_group: distributed.ProcessGroup | None = None,
 ) -> Schedule:
     """Makes the dropouts of a model skip work; returns the schedule.
 
@@ -68,8 +71,9 @@ def convert(
     makes it ("output") or both; "paper" is Gyro Dropout's 4.3: outputs of a first layer, inputs
     of the others. prune_weight_grad=False multiplies all of the weight gradients, as the papers
     did. Both change the work and no result. With an optimizer, each of its steps advances the
-    schedule; advance="manual" leaves schedule.step() to the caller. The others are the fields of
-    Settings.
+    schedule; advance="manual" leaves schedule.step() to the caller. process_group: the ranks of
+    data-parallel training, where those are not all; each forward asks for rank and world size.
+    The others are the fields of Settings.
 
     Raises ValueError for a model with nothing to convert, a converted one, a module that is used
     twice, no way to advance, and settings out of range.
@@ -88,7 +92,7 @@ def convert(
         _check_optimizer(optimizer)
     settings = Settings(
         to_integer("total_steps", total_steps, 1, INT_END), seed, scale, subnets, coscheduled,
-        tile_rows, tile_cols, order, draw, max_period, search, weight_tile, skew,
+        tile_rows, tile_cols, order, draw, max_period, search, weight_tile, skew, rank_policy,
     )  # fmt: skip
     rate = None if p is None else to_rate("p", p)
     if any(isinstance(module, (_SiteDropout, Linear)) for module in model.modules()):
@@ -106,7 +110,7 @@ def convert(
     _refuse_shared(model, [link for link, _ in chosen])
 
     # Every site is made before the first module changes: an error leaves the model as it was.
-    clock = Clock()
+    clock = Clock(process_group)
     sites = [
         make_site(clock, number, link, kind, link.dropout.p if rate is None else rate, settings)
         for number, (link, kind) in enumerate(chosen)

@@ -17,6 +17,7 @@ from dropgemm.framework import ceil_div
 from dropgemm.masks import INT_END, SEED_END
 from dropgemm.methods import Method
 from dropgemm.pattern import PatternLayout, Skew, drawn_mask_in, row_layout, tile_layout, to_skew
+from dropgemm.ranks import RANK_POLICIES, Part, RankPolicy
 from dropgemm.schedule import GyroSchedule, ScaleKind, inverted_scale
 from dropgemm.search import (
     SEARCH_METHODS,
@@ -48,6 +49,10 @@ class Settings:
     GyroSchedule; tile_rows x tile_cols: the block.
     "row", "tile" (Song et al., 2018): max_period, search: as in search_distribution; weight_tile,
     skew: the tiles of "tile", as in TilePattern.
+
+    rank_policy: what the ranks of data-parallel training have. "disjoint": their batches joined
+    are one batch, and each has its rows of it. "shared": each has the masks that it would have
+    alone. A pattern is one for the whole batch, and so for all ranks, under both.
     """
 
     total_steps: int | None = None
@@ -63,6 +68,7 @@ class Settings:
     search: SearchMethod = "narrow"
     weight_tile: tuple[int, int] = (32, 32)
     skew: Skew = 1
+    rank_policy: RankPolicy = "disjoint"
 
     def __post_init__(self) -> None:
         """TypeError or ValueError, by the setting's name."""
@@ -79,6 +85,7 @@ class Settings:
             ("order", ("consecutive", "random")),
             ("draw", (None, "exact", "bernoulli")),
             ("search", SEARCH_METHODS),
+            ("rank_policy", RANK_POLICIES),
         ):
             if getattr(self, name) not in legal:
                 choices = ", ".join(repr(choice) for choice in legal if choice is not None)
@@ -93,9 +100,9 @@ class Settings:
 class _Latest:
     """Keeps the last mask, since the modules beside a dropout ask for the same one in turn."""
 
-    _latest: tuple[tuple[int, int, int, int], Drawn] | None = None
+    _latest: tuple[tuple[Any, ...], Drawn] | None = None
 
-    def _once(self, asked: tuple[int, int, int, int], draw: Callable[..., Drawn]) -> Drawn:
+    def _once(self, asked: tuple[Any, ...], draw: Callable[..., Drawn]) -> Drawn:
         """draw(*asked), or what it gave where the same was asked for last."""
         if self._latest is None or self._latest[0] != asked:
             self._latest = asked, draw(*asked)
@@ -144,18 +151,19 @@ class GyroDraws(_Latest):
 
     def __call__(self, clock: Clock, batch: int, sample_rows: int, width: int) -> Drawn:
         """The subnets of the step."""
-        schedule = self.schedule(width, sample_rows)
+        part = clock.ranks.part(batch, self._settings.rank_policy)
         if needs_operator(clock.step):
-            mask = functional.gyro_mask(schedule, clock.step, batch, sample_rows)
-            return Drawn(mask, self.scale)
+            return self._draw(clock.step, batch, part, sample_rows, width)
         if not clock.warned:
             clock.warned = True
-            schedule.warn_if_unused(batch)
-        return self._once((int(clock.step), batch, sample_rows, width), self._draw)
+            self.schedule(width, sample_rows).warn_if_unused(part.batch)
+        return self._once((int(clock.step), batch, part, sample_rows, width), self._draw)
 
-    def _draw(self, step: int, batch: int, sample_rows: int, width: int) -> Drawn:
+    def _draw(
+        self, step: int | Tensor, batch: int, part: Part, sample_rows: int, width: int
+    ) -> Drawn:
         schedule = self.schedule(width, sample_rows)
-        return Drawn(functional.gyro_mask(schedule, step, batch, sample_rows), self.scale)
+        return Drawn(functional.gyro_mask(schedule, step, batch, part, sample_rows), self.scale)
 
 
 class PatternDraws(_Latest):
@@ -230,6 +238,7 @@ class BernoulliDraws:
         self.scale = inverted_scale(settings.scale, p, self.keep_rate, False)
         self._p = p
         self._site = site
+        self._policy = settings.rank_policy
         self.key: int | None = None  # of the last draw
 
     def __call__(self, clock: Clock, batch: int, sample_rows: int, width: int) -> Drawn:
@@ -240,7 +249,10 @@ class BernoulliDraws:
         if not needs_operator(key):
             seed = self.key = int(key) % (1 << 64)
         rows = batch * sample_rows
-        mask = functional.bernoulli_mask(rows, width, self._p, seed, self._site, 0, 0, (1, 1))
+        first = clock.ranks.part(rows, self._policy).first
+        mask = functional.bernoulli_mask(
+            rows, width, self._p, seed, self._site, 0, 0, (1, 1), first
+        )
         return Drawn(mask, self.scale)
 
 

@@ -18,6 +18,7 @@ from dropgemm.torch.tracing import needs_operator, refuse_forward_ad
 
 if TYPE_CHECKING:
     from dropgemm.pattern import PatternLayout
+    from dropgemm.ranks import Part
     from dropgemm.schedule import GyroSchedule
 
 NO_MASK = MaskArguments(None, [], 1.0)
@@ -111,14 +112,17 @@ class Torch(Framework):
         site: int,
         step: int | Tensor,
         call: int,
+        first_row: int,
     ) -> Tensor:
         """seed may be a tensor, which is traced."""
         if isinstance(seed, int) and isinstance(step, int) and not needs_operator():
             bits = torch.empty(bits_shape(shape, tile), dtype=torch.uint32)
-            _core.bernoulli_mask(bits.data_ptr(), *shape, *tile, p, seed, site, step, call)
+            _core.bernoulli_mask(
+                bits.data_ptr(), *shape, *tile, p, seed, site, step, call, first_row
+            )
             return bits
         words: Tensor = torch.ops.dropgemm.bernoulli_mask(
-            _int64(seed), _int64(step), *shape, *tile, p, site, call
+            _int64(seed), _int64(step), *shape, *tile, p, site, call, first_row
         )
         return words.view(torch.uint32)
 
@@ -234,17 +238,18 @@ def bernoulli_mask(
     step: int | Tensor,
     call: int,
     tile: tuple[int, int],
+    first_row: int = 0,
 ) -> TileMask:
     """dropgemm.bernoulli_mask with bits in a tensor; a seed that is a tensor is traced."""
-    bits = TORCH.bernoulli_bits((rows, cols), tile, p, seed, site, step, call)
+    bits = TORCH.bernoulli_bits((rows, cols), tile, p, seed, site, step, call, first_row)
     return TileMask.trusted(bits, TORCH, (rows, cols), tile, 1.0 - p)
 
 
 def gyro_mask(
-    schedule: GyroSchedule, step: int | Tensor, batch: int, rows_per_sample: int
+    schedule: GyroSchedule, step: int | Tensor, samples: int, part: Part, rows_per_sample: int
 ) -> TileMask:
     """GyroSchedule.mask with bits in a tensor, for `rows_per_sample` rows of each sample."""
-    return schedule.mask_in(TORCH, step, batch, rows_per_sample)
+    return schedule.mask_in(TORCH, step, samples, part, rows_per_sample)
 
 
 def _threshold_tensor(thresholds: Any) -> Tensor | None:

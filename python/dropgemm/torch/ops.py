@@ -119,12 +119,12 @@ def _gyro_mask_shape(
 
 def _bernoulli_mask(
     key: Tensor, step: Tensor, rows: int, cols: int, tile_rows: int, tile_cols: int, p: float,
-    site: int, call: int,
+    site: int, call: int, first_row: int,
 ) -> Tensor:  # fmt: skip
     bits = torch.empty(bits_shape((rows, cols), (tile_rows, tile_cols)), dtype=torch.int32)
     _core.bernoulli_mask(
         bits.data_ptr(), rows, cols, tile_rows, tile_cols, p, unsigned_seed(int(key)), site,
-        (_step_address(step),), call,
+        (_step_address(step),), call, first_row,
     )  # fmt: skip
     return bits
 
@@ -225,14 +225,15 @@ _OPERATORS: tuple[tuple[str, str, Callable[..., Any], Callable[..., Any]], ...] 
         "gyro_mask",
         "(Tensor step, SymInt rows, SymInt cols, SymInt tile_rows, SymInt tile_cols, float p, "
         "bool exact, int seed, int site, int total_steps, int subnets, int coscheduled, "
-        "SymInt group_rows, bool random_order, SymInt rows_per_sample) -> Tensor",
+        "SymInt group_rows, bool random_order, SymInt rows_per_sample, SymInt first, "
+        "SymInt batch) -> Tensor",
         _gyro_mask,
         _gyro_mask_shape,
     ),
     (
         "bernoulli_mask",
         "(Tensor key, Tensor step, SymInt rows, SymInt cols, SymInt tile_rows, "
-        "SymInt tile_cols, float p, int site, int call) -> Tensor",
+        "SymInt tile_cols, float p, int site, int call, SymInt first_row) -> Tensor",
         _bernoulli_mask,
         _bernoulli_mask_shape,
     ),

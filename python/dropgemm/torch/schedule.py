@@ -12,7 +12,7 @@ from dropgemm.torch.clock import Clock
 from dropgemm.torch.draws import PatternDraws
 from dropgemm.torch.site import Site
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Schedule:
@@ -21,7 +21,8 @@ class Schedule:
     step() is to be called once an optimizer step, after it; convert registers it with the
     optimizer it is given. state_dict() is saved beside the optimizer's: a run that loads both
     continues with identical masks. Two models converted alike have interchangeable states; any
-    other state is refused.
+    other state is refused. The world size is none of it: ranks may come and go between runs, and
+    where the batches of all ranks together stay as large, so do all masks.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class Schedule:
         self.clock.step.fill_(step)
 
     def report(self) -> str:
-        """What was converted, what was not and why, a line each."""
-        return "\n".join(self._report)
+        """What was converted, what was not and why, a line each; which rank this is."""
+        rank, world = self.clock.ranks.place()
+        ranks = [f"rank {rank} of {world}, {self._settings['rank_policy']}"] if world > 1 else []
+        return "\n".join(self._report + ranks)
 
     def _fingerprint(self) -> dict[str, Any]:
         return {"version": _VERSION, **self._settings, "sites": [_masks_of(s) for s in self.sites]}

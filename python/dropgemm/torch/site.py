@@ -13,7 +13,7 @@ from dropgemm.masks import SITE_END
 from dropgemm.methods import METHODS, Method
 from dropgemm.tile_mask import TileMask
 from dropgemm.torch.clock import Clock
-from dropgemm.torch.draws import Drawn, Settings, make_draws
+from dropgemm.torch.draws import Drawn, GyroDraws, Settings, make_draws
 from dropgemm.torch.handover import Handover
 
 
@@ -61,6 +61,11 @@ class Site:
         self.method: Method = method
         self.settings = Settings(**settings)
         self.draws = make_draws(method, self.id, self.features, self.outputs, self.p, self.settings)
+        if isinstance(self.draws, GyroDraws):
+            assert self.settings.total_steps is not None
+            clock.total_steps = min(
+                self.settings.total_steps, clock.total_steps or self.settings.total_steps
+            )
         self.folded = folded
         self.folds_relu = False
         # From a Linear that skipped outputs to the dropout behind it, from a folded dropout to the
