@@ -75,8 +75,8 @@ def convert(
     data-parallel training, where those are not all; each forward asks for rank and world size.
     The others are the fields of Settings.
 
-    Raises ValueError for a model with nothing to convert, a converted one, a module that is used
-    twice, no way to advance, and settings out of range.
+    Raises ValueError for a model with nothing to convert, a converted or sharded one, a module that
+    is used twice, no way to advance, and settings out of range.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected an nn.Module, got {type(model).__qualname__}")
@@ -95,6 +95,7 @@ def convert(
         tile_rows, tile_cols, order, draw, max_period, search, weight_tile, skew, rank_policy,
     )  # fmt: skip
     rate = None if p is None else to_rate("p", p)
+    _refuse_sharded(model)
     if any(isinstance(module, (_SiteDropout, Linear)) for module in model.modules()):
         raise ValueError("model: expected one that is not converted yet; call revert(model) first")
 
@@ -139,10 +140,11 @@ def convert(
 def revert(model: nn.Module) -> None:
     """Undoes convert: nn.Linear and nn.Dropout(p) again, the same modules and parameters.
 
-    Raises ValueError for a model that is not converted.
+    Raises ValueError for a model that is not converted, or sharded since.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected an nn.Module, got {type(model).__qualname__}")
+    _refuse_sharded(model)
     converted = [m for m in model.modules() if isinstance(m, (_SiteDropout, Linear, ReLU))]
     if not converted:
         raise ValueError("model: expected a converted one, got one without dropgemm's modules")
@@ -292,6 +294,16 @@ def _fitting_tile(layer: nn.Linear, p: float, settings: Settings) -> tuple[int, 
     if ceil_div(layer.in_features, width) < periods:
         width = max(layer.in_features // periods, 1)
     return height, width
+
+
+def _refuse_sharded(model: nn.Module) -> None:
+    """FSDP2 works by classes of its own, which a change of class would take away."""
+    for name, module in model.named_modules():
+        if any(kind.__name__ == "FSDPModule" for kind in type(module).__mro__):
+            raise ValueError(
+                "model: expected one that fully_shard has not seen yet: convert before it, got "
+                f"{type(module).__name__}" + (f" at '{name}'" if name else "")
+            )
 
 
 def _refuse_shared(model: nn.Module, links: list[Link]) -> None:
