@@ -39,7 +39,7 @@ help:
 	@echo "make test     C++ tests (ctest), then Python tests (pytest; PYTEST_ARGS=...)"
 	@echo "make lint     clang-format, clang-tidy, ruff, mypy; changes nothing"
 	@echo "make format   clang-format and ruff, in place"
-	@echo "make bench    builds and runs the benchmarks of bench/"
+	@echo "make bench    builds and runs the benchmarks of bench/; BENCH_ARGS=... goes to google-benchmark"
 	@echo "make clean    removes build/ (.venv/ stays)"
 	@echo
 	@echo "JOBS=$(JOBS) compilers at once, PYTHON=$(PYTHON), PIP_ARGS='$(PIP_ARGS)'"
@@ -99,15 +99,25 @@ test-python: setup
 
 test: test-cpp test-python
 
-# Pinned, since a pair of unpinned threads can land on one core of a busy machine. Results go to
-# bench/results/local_*.json, which git ignores.
+# Pinned, since a pair of unpinned threads can land on one core of a busy machine. The results of
+# the last run but one stay as build/bench/*.previous.json, for bench/compare.py; those of layers.py
+# go to bench/results/local_*.json, which git ignores.
+BENCH_ARGS ?= --benchmark_min_time=0.1
+BENCHES := gemm_bench mask_bench search_bench compact_bench
+RUN_LAYERS = OMP_PROC_BIND=true $(BIN)/python bench/layers.py
+
 bench: setup build/cpp/build.ninja
 	third_party/debian.sh libbenchmark-dev libbenchmark1debian
 	cmake -S . -B build/cpp -DDROPGEMM_BUILD_BENCH=ON
-	cmake --build build/cpp
-	OMP_PROC_BIND=true build/cpp/bench/gemm_bench
-	OMP_PROC_BIND=true $(BIN)/python bench/layers.py --set layer --seconds 60 --name local_layer --overwrite
-	OMP_PROC_BIND=true $(BIN)/python bench/layers.py --set step --seconds 60 --name local_step --overwrite
+	cmake --build build/cpp --target $(BENCHES)
+	@mkdir -p build/bench
+	@for name in $(BENCHES); do \
+	  out=build/bench/$$name.json; \
+	  test ! -e $$out || mv $$out build/bench/$$name.previous.json; \
+	  OMP_PROC_BIND=true build/cpp/bench/$$name $(BENCH_ARGS) --benchmark_out=$$out || exit 1; \
+	done
+	$(RUN_LAYERS) --set layer --seconds 45 --name local_layer --overwrite
+	$(RUN_LAYERS) --set step --seconds 45 --name local_step --overwrite
 
 # --- Style -----------------------------------------------------------------------------------------
 

@@ -1,174 +1,178 @@
-// The three products of a square layer on the current backend.
-//   blocks: batch, features, percent kept, rows of a group (0: one group for the batch); of inputs
-//           and outputs
-//   row:    batch, features, period; of inputs and outputs
-//   tile:   batch, features, period; 32 x 32 tiles of the weight
-// Counters: useful FLOP/s (of what is kept) and the share of the dense work.
+// The three products of a layer, dense and pruned, on every axis of the operator.
+//
+//   gemm_bench --batch=128,1024 --features=2048 --method=block --keep=.5 --side=both --rows=128
+//
+// Counters: FLOP/s, useful ones alone (of what is kept); share, of the dense multiply-adds; bytes,
+// the least that one call moves (what is kept of A and B, all of D). bernoulli and gyro drop single
+// neurons: nothing can be skipped, and all of the work counts.
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
-#include <random>
+#include <memory>
+#include <string>
 #include <vector>
 
+#include "axes.h"
+#include "cases.h"
+#include "dropgemm/backend.h"
 #include "dropgemm/gemm.h"
-#include "dropgemm/mask.h"
-#include "dropgemm/pattern.h"
+#include "operands.h"
 
-namespace dropgemm {
+namespace dropgemm::bench {
 namespace {
 
-enum class Which { kForward, kInputGradient, kWeightGradient };
-enum class Method { kBlocks, kRow, kTile };
+struct Case {
+  std::string backend, dtype, product, method, side;
+  std::int64_t batch = 0, features = 0, outputs = 0, rows = 0, cols = 0, period = 0, threads = 0;
+  double keep = 1;
 
-std::vector<float> random_values(std::int64_t count) {
-  std::mt19937 random(1);
-  std::uniform_real_distribution<float> uniform(-1, 1);
-  std::vector<float> values(static_cast<std::size_t>(count));
-  for (float& value : values) value = uniform(random);
-  return values;
+  [[nodiscard]] std::string name() const {
+    std::string line = product + "/" + method + "/batch:" + text(batch) +
+                       "/features:" + text(features) +
+                       (outputs != features ? "/outputs:" + text(outputs) : "");
+    if (method != "dense") {
+      if (has_period(method)) line += "/period:" + text(period);
+      if (!has_period(method)) line += "/keep:" + text(keep);
+      if (method != "tile") line += "/side:" + side;
+      if (method == "block") line += "/rows:" + (rows > 0 ? text(rows) : "batch");
+      if (method == "block" || method == "tile") line += "/cols:" + text(cols);
+    }
+    return line + "/" + dtype + "/threads:" + (threads > 0 ? text(threads) : "all") + "/" + backend;
+  }
+};
+
+// The masks of a layer: of its inputs and outputs, or of its weight; null where all is kept.
+struct Masks {
+  std::unique_ptr<Mask> inputs, outputs, weight;
+};
+
+Masks masks_of(const Case& c) {
+  Masks masks;
+  if (c.method == "dense") return masks;
+  MaskRecipe recipe{c.method, c.batch, c.features, c.keep, c.period, c.rows, c.cols, 0};
+  if (c.method == "tile") {
+    recipe.rows = c.outputs;
+    masks.weight = std::make_unique<Mask>(recipe);
+    return masks;
+  }
+  if (c.side != "output") masks.inputs = std::make_unique<Mask>(recipe);
+  recipe.cols = c.outputs;
+  recipe.site = 1;
+  if (c.side != "input") masks.outputs = std::make_unique<Mask>(recipe);
+  return masks;
 }
 
-// A mask and its bits, which a function draws.
-class Mask {
+// One product of a layer, its operands and its masks.
+class Product {
  public:
-  Mask(std::int64_t rows, std::int64_t cols, std::int64_t tile_rows, std::int64_t tile_cols,
-       double keep)
-      : bits_(static_cast<std::size_t>(mask_words(rows, cols, tile_rows, tile_cols))),
-        view_{bits_.data(), rows, cols, tile_rows, tile_cols, keep} {}
-  Mask(Mask&&) = default;
-  Mask(const Mask&) = delete;
-  Mask& operator=(const Mask&) = delete;
-  Mask& operator=(Mask&&) = delete;
-  ~Mask() = default;
-
-  [[nodiscard]] MutableTileMaskView bits() {
-    return {bits_.data(), view_.rows, view_.cols, view_.tile_rows, view_.tile_cols};
+  explicit Product(const Case& c)
+      : masks_(masks_of(c)), x_(dtype_of_name(c.dtype), c.batch, c.features),
+        y_(x_.view().dtype, c.batch, c.outputs), w_(x_.view().dtype, c.outputs, c.features),
+        can_skip_(c.method != "bernoulli" && c.method != "gyro") {
+    const Operand x{&x_, masks_.inputs.get()}, y{&y_, masks_.outputs.get()};
+    const Operand w{&w_, masks_.weight.get()};
+    if (c.product == "forward") set(x, w, y);
+    if (c.product == "input_gradient") set(y, w, x);
+    if (c.product == "weight_gradient") set(y, x, w);
+    args_.trans_b = c.product == "forward";
+    args_.trans_a = c.product == "weight_gradient";
   }
-  [[nodiscard]] const TileMaskView* view() const { return &view_; }
+
+  [[nodiscard]] Status prepare(const Context& ctx) {
+    for (Mask* mask : {masks_.inputs.get(), masks_.outputs.get(), masks_.weight.get()}) {
+      if (mask != nullptr) DROPGEMM_RETURN_IF_ERROR(mask->draw(ctx));
+    }
+    return {};
+  }
+  [[nodiscard]] Status run(const Context& ctx) const { return gemm(ctx, args_); }
+
+  [[nodiscard]] double share() const {
+    if (!can_skip_) return 1;
+    return kept(args_.a_mask) * kept(args_.b_mask) * kept(args_.d_mask);
+  }
+  [[nodiscard]] double flops() const {
+    const GemmShape shape = gemm_shape(args_);
+    return 2.0 * share() * static_cast<double>(shape.m * shape.n * shape.k);
+  }
+  [[nodiscard]] double bytes() const {
+    const auto moved = [&](const ConstMatrixView& matrix, double kept) {
+      return kept * static_cast<double>(matrix.rows * matrix.cols) *
+             static_cast<double>(dtype_size(matrix.dtype));
+    };
+    return moved(args_.a, kept(args_.a_mask)) + moved(args_.b, kept(args_.b_mask)) +
+           moved(args_.d, 1);
+  }
 
  private:
-  std::vector<std::uint32_t> bits_;
-  TileMaskView view_;
-};
+  struct Operand {
+    const Matrix* matrix;
+    const Mask* mask;
+  };
 
-// What a benchmark's arguments drop: of inputs and outputs, or of the weight.
-struct Dropped {
-  std::vector<Mask> sides, weight;
-  double share = 1.0;  // of the dense work
-  Status status;
-};
-
-Dropped blocks(std::int64_t batch, std::int64_t features, double keep, std::int64_t rows) {
-  Dropped dropped;
-  dropped.share = keep * keep;
-  if (keep == 1) return dropped;
-  for (std::int64_t site = 0; site < 2 && dropped.status.ok(); ++site) {
-    GyroMaskArgs args;
-    args.mask = dropped.sides.emplace_back(batch, features, rows, 32, keep).bits();
-    args.p = 1.0 - keep;
-    args.schedule.tile_rows = rows;
-    args.site = site;
-    args.draw = Draw::kExact;
-    dropped.status = gyro_mask({}, args);
+  void set(const Operand& a, const Operand& b, const Operand& d) {
+    args_.a = a.matrix->view();
+    args_.b = b.matrix->view();
+    args_.d = d.matrix->view();
+    args_.a_mask = a.mask != nullptr ? &a.mask->view() : nullptr;
+    args_.b_mask = b.mask != nullptr ? &b.mask->view() : nullptr;
+    args_.d_mask = d.mask != nullptr ? &d.mask->view() : nullptr;
   }
-  return dropped;
-}
-
-Dropped pattern(Method method, std::int64_t batch, std::int64_t features, std::int64_t period) {
-  Dropped dropped;
-  const double keep = 1.0 / static_cast<double>(period);
-  PatternMaskArgs args;
-  if (method == Method::kTile) {
-    dropped.share = keep;
-    args.kind = PatternKind::kTile;
-    args.mask = dropped.weight.emplace_back(features, features, 32, 32, keep).bits();
-    args.pattern.period = period;
-    dropped.status = pattern_mask({}, args);
-    return dropped;
-  }
-  dropped.share = keep * keep;
-  for (const std::int64_t offset : {std::int64_t{0}, period - 1}) {
-    args.mask = dropped.sides.emplace_back(batch, features, batch, 1, keep).bits();
-    args.pattern = {period, offset};
-    if (dropped.status.ok()) dropped.status = pattern_mask({}, args);
-  }
-  return dropped;
-}
-
-void layer_product(benchmark::State& state, Which which, Method method) {
-  const std::int64_t batch = state.range(0), features = state.range(1);
-  const Dropped dropped = method == Method::kBlocks
-                              ? blocks(batch, features, static_cast<double>(state.range(2)) / 100,
-                                       state.range(3) > 0 ? state.range(3) : batch)
-                              : pattern(method, batch, features, state.range(2));
-  const bool weight_gradient = which == Which::kWeightGradient;
-  const std::vector<float> rows_in = random_values(batch * features);
-  const std::vector<float> other = random_values((weight_gradient ? batch : features) * features);
-  std::vector<float> out(static_cast<std::size_t>((weight_gradient ? features : batch) * features));
-
-  GemmArgs args;
-  args.a = matrix_view(rows_in.data(), batch, features);
-  args.b = matrix_view(other.data(), weight_gradient ? batch : features, features);
-  args.d = matrix_view(out.data(), weight_gradient ? features : batch, features);
-  args.trans_a = weight_gradient;
-  args.trans_b = which == Which::kForward;
-  const bool forward = which == Which::kForward;
-  if (!dropped.sides.empty()) {
-    const TileMaskView* const inputs = dropped.sides[0].view();
-    const TileMaskView* const outputs = dropped.sides[1].view();
-    args.a_mask = forward ? inputs : outputs;
-    (weight_gradient ? args.b_mask : args.d_mask) = forward ? outputs : inputs;
-  }
-  if (!dropped.weight.empty()) {
-    (weight_gradient ? args.d_mask : args.b_mask) = dropped.weight[0].view();
-  }
-  Status status = dropped.status;
-  for (auto _ : state) {
-    if (status.ok()) status = gemm({}, args);
-    benchmark::ClobberMemory();
-  }
-  if (!status.ok()) state.SkipWithError(status.message().c_str());
-  const double work = static_cast<double>(batch * features * features) * dropped.share;
-  state.counters["FLOP/s"] =
-      benchmark::Counter(2 * work, benchmark::Counter::kIsIterationInvariantRate);
-  state.counters["share"] = dropped.share;
-}
-
-void block_shapes(benchmark::internal::Benchmark* bench) {
-  bench->ArgNames({"batch", "features", "keep", "rows"})->UseRealTime();
-  for (const std::int64_t batch : {128, 256, 1024}) {
-    bench->Args({batch, 2048, 100, 0});
-    for (const std::int64_t keep : {50, 25}) {
-      bench->Args({batch, 2048, keep, 0});
-      bench->Args({batch, 2048, keep, 128});
+  [[nodiscard]] double kept(const TileMaskView* view) const {
+    for (const Mask* mask : {masks_.inputs.get(), masks_.outputs.get(), masks_.weight.get()}) {
+      if (mask != nullptr && view == &mask->view()) return mask->keep_rate();
     }
+    return 1;
   }
-}
 
-void pattern_shapes(benchmark::internal::Benchmark* bench) {
-  bench->ArgNames({"batch", "features", "period"})->UseRealTime();
-  for (const std::int64_t batch : {128, 256, 1024}) {
-    for (const std::int64_t period : {2, 3, 4}) bench->Args({batch, 2048, period});
-  }
-}
+  Masks masks_;
+  Matrix x_, y_, w_;
+  bool can_skip_;
+  GemmArgs args_;
+};
 
-BENCHMARK_CAPTURE(layer_product, forward_blocks, Which::kForward, Method::kBlocks)
-    ->Apply(block_shapes);
-BENCHMARK_CAPTURE(layer_product, forward_row, Which::kForward, Method::kRow)->Apply(pattern_shapes);
-BENCHMARK_CAPTURE(layer_product, forward_tile, Which::kForward, Method::kTile)
-    ->Apply(pattern_shapes);
-BENCHMARK_CAPTURE(layer_product, input_gradient_blocks, Which::kInputGradient, Method::kBlocks)
-    ->Apply(block_shapes);
-BENCHMARK_CAPTURE(layer_product, input_gradient_row, Which::kInputGradient, Method::kRow)
-    ->Apply(pattern_shapes);
-BENCHMARK_CAPTURE(layer_product, input_gradient_tile, Which::kInputGradient, Method::kTile)
-    ->Apply(pattern_shapes);
-BENCHMARK_CAPTURE(layer_product, weight_gradient_blocks, Which::kWeightGradient, Method::kBlocks)
-    ->Apply(block_shapes);
-BENCHMARK_CAPTURE(layer_product, weight_gradient_row, Which::kWeightGradient, Method::kRow)
-    ->Apply(pattern_shapes);
-BENCHMARK_CAPTURE(layer_product, weight_gradient_tile, Which::kWeightGradient, Method::kTile)
-    ->Apply(pattern_shapes);
+void run(benchmark::State& state, const Case& c) {
+  Context ctx;
+  ctx.num_threads = static_cast<std::int32_t>(c.threads);
+  Status status = find_backend(c.backend, &ctx.backend);
+  Product product(c);
+  if (status.ok()) status = product.prepare(ctx);
+  time_calls(state, status, [&] { return product.run(ctx); });
+  state.counters["FLOP/s"] =
+      benchmark::Counter(product.flops(), benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["share"] = product.share();
+  state.counters["bytes"] = product.bytes();
+}
 
 }  // namespace
-}  // namespace dropgemm
+}  // namespace dropgemm::bench
+
+int main(int argc, char** argv) {
+  using namespace dropgemm::bench;
+  Axes axes("The three products of a layer, dense and pruned.", argc, argv);
+  std::vector<std::string> every_method = methods();
+  every_method.insert(every_method.begin(), "dense");
+  const std::vector<std::string> products = {"forward", "input_gradient", "weight_gradient"};
+  const std::vector<std::string> backends = dropgemm::backends();
+
+  std::vector<Case> cases(1);
+  cross(&cases, &Case::product, axes.words("product", products, products));
+  cross(&cases, &Case::method,
+        axes.words("method", {"dense", "block", "row", "tile"}, every_method));
+  cross(&cases, &Case::batch, axes.integers("batch", {128, 256, 1024}, 1, "rows of inputs"));
+  cross(&cases, &Case::features, axes.integers("features", {2048}, 1, "inputs and outputs"));
+  cross(&cases, &Case::outputs, axes.integers("outputs", {0}, 0, "0: as many as features"));
+  cross(&cases, &Case::keep, axes.rates("keep", {0.5, 0.25}, "of bernoulli, gyro and block"));
+  cross(&cases, &Case::period, axes.integers("period", {2, 4}, 1, "of row and tile"));
+  cross(&cases, &Case::side,
+        axes.words("side", {"both"}, {"both", "input", "output"}, "of all but tile"));
+  cross(&cases, &Case::rows, axes.integers("rows", {0, 128}, 0, "of a group of blocks; 0: batch"));
+  cross(&cases, &Case::cols, axes.integers("cols", {32}, 1, "of a block; sides of a tile"));
+  cross(&cases, &Case::dtype, axes.words("dtype", {"float32"}, dtype_names()));
+  cross(&cases, &Case::threads, axes.integers("threads", {0}, 0, "0: all there are"));
+  cross(&cases, &Case::backend, axes.words("backend", {backends.front()}, backends));
+  if (const auto status = axes.finish()) return *status;
+  for (Case& each : cases) {
+    if (each.outputs == 0) each.outputs = each.features;
+  }
+  return run_all(cases, run);
+}

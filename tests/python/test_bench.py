@@ -189,3 +189,67 @@ def test_losses_are_what_is_below_its_bound(bench):
     assert not ours.clear
     assert not dense.clear
     assert all(loss.clear for loss in findings.losses(rows(0.97, 0.94, 0.01)))
+
+
+LAYER_FILE = {"machine": {"cpu": "A"}, "rows": [
+    row_of("dense", ms=2.0, spread=0.01, x={"medium": 1.0}),
+    row_of("dropgemm", ms=1.0, spread=0.3, x={"medium": 2.0}, method="block"),
+]}  # fmt: skip
+GOOGLE_FILE = {"context": {"host_name": "A", "num_cpus": 2}, "benchmarks": [
+    {"run_name": "once", "real_time": 3e6, "time_unit": "ns"},
+    {"run_name": "often", "real_time": 9.0, "time_unit": "us"},
+    {"run_name": "often", "real_time": 4.0, "time_unit": "us", "aggregate_name": "median"},
+    {"run_name": "often", "real_time": 0.05, "time_unit": "us", "aggregate_name": "cv"},
+    {"run_name": "failed", "error_occurred": True},
+]}  # fmt: skip
+
+
+def compared(folder, first, second):
+    import compare
+
+    for name, content in (("first.json", first), ("second.json", second)):
+        (folder / name).write_text(json.dumps(content))
+    compare.main([str(folder / "first.json"), str(folder / "second.json")])
+
+
+def test_compare_says_ratio_and_spread_and_what_one_file_lacks(bench, capsys):
+    faster = [
+        row_of("dense", ms=1.0, spread=0.01, x={"medium": 2.0}),
+        row_of("dropgemm", ms=0.9, spread=0.4, x={"medium": 2.1}, method="block"),
+        row_of("stock", ms=5.0, spread=0.0, x={}),
+    ]
+    compared(bench, LAYER_FILE, {**LAYER_FILE, "rows": faster})
+    dense, own, mean, only = capsys.readouterr().out.splitlines()
+    assert re.match(
+        r" 2\.000  \(  1%\) .* 1\.00 ->  2\.00 .* contender dense, part forward$", dense
+    )
+    assert re.match(r" 1\.111~ \( 50%\) .*method block$", own)
+    assert re.match(r" 1\.491  geometric mean of 2$", mean)
+    assert only.startswith("only in the second: ")
+    assert only.endswith("contender stock, part forward")
+
+
+def test_compare_reads_google_benchmark(bench, capsys):
+    second = json.loads(json.dumps(GOOGLE_FILE).replace('"once"', '"new"'))
+    second["benchmarks"][2]["real_time"] = 2.0
+    second["context"]["host_name"] = "B"
+    compared(bench, GOOGLE_FILE, second)
+    machines, often, mean, *only = capsys.readouterr().out.splitlines()
+    assert machines == "measured on two machines: A, 2 cores; B, 2 cores"
+    assert often == " 2.000  (  7%)     0.0040 ->     0.0020 ms   often"
+    assert mean == " 2.000  geometric mean of 1"
+    assert only == ["only in the first: once", "only in the second: new"]
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (GOOGLE_FILE, "expected two files of one kind, got layers.py and google-benchmark"),
+        ({"rows": []}, r"second.json: expected results of google-benchmark or of layers\.py"),
+    ],
+)
+def test_compare_refuses_what_cannot_be_compared(bench, capsys, second, message):
+    with pytest.raises(SystemExit) as error:
+        compared(bench, LAYER_FILE, second)
+    assert error.value.code == 2
+    assert re.search(message, capsys.readouterr().err)

@@ -1,0 +1,54 @@
+// From axes to benchmarks. A Case is a struct of a program's own: one member an axis, and name(),
+// which says what tells it from the other cases.
+#pragma once
+
+#include <benchmark/benchmark.h>
+
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dropgemm/status.h"
+
+namespace dropgemm::bench {
+
+// Every case so far with every value of one more axis.
+template <class Case, class T>
+void cross(std::vector<Case>* cases, T Case::* axis, const std::vector<T>& values) {
+  std::vector<Case> crossed;
+  for (const Case& known : *cases) {
+    for (const T& value : values) {
+      crossed.push_back(known);
+      crossed.back().*axis = value;
+    }
+  }
+  *cases = std::move(crossed);
+}
+
+// Runs every case once: those that differ only in axes that they do not look at share a name.
+template <class Case>
+int run_all(const std::vector<Case>& cases, void (*run)(benchmark::State&, const Case&)) {
+  std::set<std::string> names;
+  for (const Case& each : cases) {
+    if (!names.insert(each.name()).second) continue;
+    benchmark::RegisterBenchmark(each.name().c_str(), run, each)
+        ->UseRealTime()
+        ->Unit(benchmark::kMicrosecond);
+  }
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+}
+
+// The timed loop; the first failure ends the benchmark and is its message.
+template <class Call>
+void time_calls(benchmark::State& state, Status status, const Call& call) {
+  for (auto _ : state) {
+    if (status.ok()) status = call();
+    benchmark::ClobberMemory();
+  }
+  if (!status.ok()) state.SkipWithError(status.message().c_str());
+}
+
+}  // namespace dropgemm::bench
