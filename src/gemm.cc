@@ -29,6 +29,12 @@ Status check_activation(const char* name, Activation activation) {
   return Status::invalid(name, "none, relu, gelu (erf) or gelu (tanh)", std::to_string(code));
 }
 
+Status check_precision(Precision precision) {
+  if (precision == Precision::kHighest || precision == Precision::kMedium) return {};
+  return Status::invalid("precision", "highest or medium",
+                         std::to_string(static_cast<std::int32_t>(precision)));
+}
+
 Status check_shapes(const GemmArgs& args) {
   const GemmShape s = gemm_shape(args);
   const std::int64_t b_rows = args.trans_b ? s.n : s.k;
@@ -131,6 +137,7 @@ Status check_args(const GemmArgs& args) {
   DROPGEMM_RETURN_IF_ERROR(check_mask_of("out_mask", args.d_mask, "out", args.d));
   DROPGEMM_RETURN_IF_ERROR(check_activation("activation", args.activation));
   DROPGEMM_RETURN_IF_ERROR(check_activation("grad_activation", args.grad_activation));
+  DROPGEMM_RETURN_IF_ERROR(check_precision(args.precision));
   return check_overlaps(args);
 }
 

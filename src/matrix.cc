@@ -66,6 +66,8 @@ std::size_t dtype_size(DType dtype) {
       return 4;
     case DType::kFloat64:
       return 8;
+    case DType::kBFloat16:
+      return 2;
   }
   return 0;
 }
@@ -76,6 +78,8 @@ const char* dtype_name(DType dtype) {
       return "float32";
     case DType::kFloat64:
       return "float64";
+    case DType::kBFloat16:
+      return "bfloat16";
   }
   return "an unknown dtype";
 }
@@ -91,7 +95,7 @@ MatrixView transposed(const MatrixView& m) {
 Status check_matrix(const std::string& name, const ConstMatrixView& m) {
   const auto bytes = static_cast<std::int64_t>(dtype_size(m.dtype));
   if (bytes == 0) {
-    return Status::invalid_type(name, "float32 or float64",
+    return Status::invalid_type(name, "float32, float64 or bfloat16",
                                 "dtype code " + std::to_string(static_cast<int>(m.dtype)));
   }
   if (m.rows < 0 || m.cols < 0) {

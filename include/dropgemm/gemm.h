@@ -30,6 +30,14 @@ namespace dropgemm {
 
 enum class Activation : std::int32_t { kNone = 0, kRelu = 1, kGeluErf = 2, kGeluTanh = 3 };
 
+// What may become of float32 operands on their way in; other dtypes are multiplied as they are.
+enum class Precision : std::int32_t {
+  kHighest = 0,  // nothing
+  kMedium =
+      1,  // A and B may be rounded to bfloat16, as torch.set_float32_matmul_precision("medium")
+          // allows: a relative error of 2^-8 of each, for products that run twice as fast
+};
+
 enum class OutFill : std::int32_t {
   kZero = 0,       // dropped tiles of D are written as 0
   kUndefined = 1,  // they may keep what they held: for a consumer that knows the mask
@@ -60,9 +68,11 @@ struct GemmArgs {
   ConstMatrixView grad_aux;  // [M,N], optional: D is multiplied by act'(grad_aux)
   Activation grad_activation = Activation::kNone;
 
-  // [M], contiguous, optional: receives sum over k of (op(A) . Ma), unscaled. In the weight
-  // gradient this is the bias gradient, exactly 0 for a dropped output.
+  // [M], contiguous, optional: receives sum over k of (op(A) . Ma), unscaled, of A as it is passed.
+  // In the weight gradient this is the bias gradient, exactly 0 for a dropped output.
   void* a_sum = nullptr;
+
+  Precision precision = Precision::kHighest;
 
   // The caller vouches that dropped tiles of A and B hold zeros, so a path that does not skip
   // need not select either.
@@ -75,8 +85,10 @@ struct GemmShape {
 };
 [[nodiscard]] GemmShape gemm_shape(const GemmArgs& args);
 
-// Any M, N, K >= 0; K == 0 gives act(addend + bias). Accumulates in the operands' dtype (the
-// reference in float64). Any strides, one dtype. Bits do not depend on the number of threads.
+// Any M, N, K >= 0; K == 0 gives act(addend + bias). Any strides, one dtype. Sums and the epilogue
+// are of the operands' dtype, of float32 for bfloat16 (the reference's of float64), and every
+// element written is rounded once. Products of bfloat16 may take numbers below 2^-126 for 0, as
+// processors' instructions for them do. Bits do not depend on the number of threads.
 // Errors: kInvalidArgument (operand, expected, got), kInvalidType (mixed or unknown dtypes),
 // kUnsupported (dtype on this backend), kBackendError (out of memory).
 [[nodiscard]] Status gemm(const Context& ctx, const GemmArgs& args);

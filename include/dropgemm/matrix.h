@@ -6,11 +6,12 @@
 #include <cstdint>
 #include <string>
 
+#include "dropgemm/bfloat16.h"
 #include "dropgemm/status.h"
 
 namespace dropgemm {
 
-enum class DType : std::int32_t { kFloat32 = 0, kFloat64 = 1 };
+enum class DType : std::int32_t { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2 };
 
 [[nodiscard]] std::size_t dtype_size(DType dtype);  // in bytes
 [[nodiscard]] const char* dtype_name(DType dtype);  // "float32"
@@ -24,6 +25,10 @@ struct dtype_of<float> {
 template <>
 struct dtype_of<double> {
   static constexpr DType value = DType::kFloat64;
+};
+template <>
+struct dtype_of<BFloat16> {
+  static constexpr DType value = DType::kBFloat16;
 };
 
 struct MatrixView {

@@ -53,7 +53,11 @@ std::string dtype_text(nb::dlpack::dtype dtype) {
 DType to_dtype(const char* name, nb::dlpack::dtype dtype) {
   if (dtype == nb::dtype<float>()) return DType::kFloat32;
   if (dtype == nb::dtype<double>()) return DType::kFloat64;
-  raise_type(name, "float32 or float64", dtype_text(dtype));
+  const auto code = static_cast<nb::dlpack::dtype_code>(dtype.code);
+  if (code == nb::dlpack::dtype_code::Bfloat && dtype.bits == 16 && dtype.lanes == 1) {
+    return DType::kBFloat16;
+  }
+  raise_type(name, "float32, float64 or bfloat16", dtype_text(dtype));
 }
 
 Owner to_array(const char* name, nb::handle object, Access access) {
@@ -118,9 +122,9 @@ void* address_at(nb::handle tuple, Py_ssize_t index) {
 
 DType dtype_at(const char* name, nb::handle tuple, Py_ssize_t index) {
   const std::int64_t code = int_at(tuple, index);
-  if (code != static_cast<std::int64_t>(DType::kFloat32) &&
-      code != static_cast<std::int64_t>(DType::kFloat64)) {
-    raise_type(name, "dtype code 0 (float32) or 1 (float64)", std::to_string(code));
+  if (code < static_cast<std::int64_t>(DType::kFloat32) ||
+      code > static_cast<std::int64_t>(DType::kBFloat16)) {
+    raise_type(name, "dtype code 0 (float32), 1 (float64) or 2 (bfloat16)", std::to_string(code));
   }
   return static_cast<DType>(code);
 }

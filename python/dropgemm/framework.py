@@ -23,6 +23,8 @@ NDArray = npt.NDArray[Any]
 Pair = tuple[int, int]
 
 TILES = 2  # the core's number for an axis of compact() that is neither rows nor columns
+BFLOAT16 = 2  # the core's number for a dtype
+HIGHEST, MEDIUM = 0, 1  # the core's numbers for precisions
 
 
 def ceil_div(x: int, y: int) -> int:
@@ -68,11 +70,25 @@ def compact_matrix(xc: Array, tile: Pair, axis: int) -> Array:
     return xc.reshape(xc.shape[0] * xc.shape[1], xc.shape[2])
 
 
+def is_bfloat16(array: Array) -> bool:
+    """Whether an array has the dtype that ml_dtypes gives NumPy and JAX."""
+    return bool(array.dtype.kind == "V" and array.dtype.name == "bfloat16")
+
+
 def check_floats(name: str, array: Array) -> None:
-    """TypeError unless an array is float32 or float64 of this machine's byte order, which DLPack
-    cannot say."""
-    if array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
+    """TypeError unless an array is of a dtype that the core takes, and of this machine's byte
+    order, which DLPack cannot say."""
+    if array.dtype not in (np.float32, np.float64) and not is_bfloat16(array):
+        raise TypeError(f"{name}: expected float32, float64 or bfloat16, got {array.dtype}")
+
+
+def operand(array: NDArray) -> NDArray | tuple[int, ...]:
+    """An array of numbers as dropgemm._core takes it: neither DLPack nor the buffer protocol knows
+    NumPy's bfloat16, so that goes as (address, dtype code, *shape, *strides); keep it alive."""
+    if not is_bfloat16(array):
+        return array
+    strides = (stride // 2 for stride in array.strides)
+    return (array.ctypes.data, BFLOAT16, *array.shape, *strides)
 
 
 class Framework:
@@ -190,9 +206,10 @@ class Framework:
         activation: int,
         scale: Any,
         out_scale: Any,
+        precision: int | None,
         out: Array | None,
     ) -> Array:
-        """dropgemm.matmul; activation is the core's number."""
+        """dropgemm.matmul; activation and precision are the core's numbers."""
         operands = (("a", a), ("b", b), ("bias", bias), ("addend", addend), ("out", out))
         for name, array in operands:
             if array is not None:
@@ -208,9 +225,9 @@ class Framework:
         scale_value, scale_array = self._factor("scale", scale)
         out_scale_value, out_scale_array = self._factor("out_scale", out_scale)
         _core.matmul(
-            self.view("a", a),
-            self.view("b", b),
-            result,
+            operand(self.view("a", a)),
+            operand(self.view("b", b)),
+            operand(result),
             a_mask.arguments() if a_mask is not None else None,
             b_mask.arguments() if b_mask is not None else None,
             out_mask.arguments() if out_mask is not None else None,
@@ -220,11 +237,16 @@ class Framework:
             out_scale_value,
             scale_array,
             out_scale_array,
-            self.view("addend", addend) if addend is not None else None,
-            self.view("bias", bias) if bias is not None else None,
+            operand(self.view("addend", addend)) if addend is not None else None,
+            operand(self.view("bias", bias)) if bias is not None else None,
             activation,
+            precision=self.default_precision() if precision is None else precision,
         )
         return self.wrap(result) if out is None else out
+
+    def default_precision(self) -> int:
+        """Of products whose caller names none: the core's number."""
+        return HIGHEST
 
     def writable(self, out: Array) -> NDArray:
         """The memory of a user's output; an error where it must not be written to."""
@@ -237,7 +259,7 @@ class Framework:
         check_floats("x", x)
         xc = self.empty(compact_shape(mask.shape, mask.tile, axis, size), x.dtype)
         matrix = compact_matrix(xc, mask.tile, axis)
-        _core.compact(self.view("x", x), matrix, mask.arguments(), axis)
+        _core.compact(operand(self.view("x", x)), operand(matrix), mask.arguments(), axis)
         return self.wrap(xc)
 
     def expand(self, xc: Array, mask: TileMask, axis: int) -> Array:
@@ -245,7 +267,7 @@ class Framework:
         check_floats("xc", xc)
         x = self.empty(mask.shape, xc.dtype)
         matrix = compact_matrix(self.view("xc", xc), mask.tile, axis)
-        _core.expand(matrix, x, mask.arguments(), axis)
+        _core.expand(operand(matrix), operand(x), mask.arguments(), axis)
         return self.wrap(x)
 
     def _factor(self, name: str, value: object) -> tuple[float, NDArray | None]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from dropgemm.arrays import common_framework
-from dropgemm.framework import Array
+from dropgemm.framework import HIGHEST, MEDIUM, Array
 from dropgemm.tile_mask import TileMask, check_mask
 
 ActivationName = Literal["relu", "gelu", "gelu_tanh"]
+PrecisionName = Literal["highest", "medium"]
 
+_PRECISIONS = {"highest": HIGHEST, "medium": MEDIUM}
 _ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2, "gelu_tanh": 3}
 
 
@@ -27,15 +29,21 @@ def matmul(
     activation: ActivationName | None = None,
     scale: float | Array = 1.0,
     out_scale: float | Array = 1.0,
+    precision: PrecisionName | None = None,
     out: Array | None = None,
 ) -> Array:
     """out_scale * act(scale * (A . a_mask)(B . b_mask) + addend + bias) . out_mask.
 
     a [M, K] ([K, M] with trans_a), b [K, N] ([N, K] with trans_b), addend [M, N], bias [N]: one
-    dtype (float32 or float64), any strides, no copy; a mask describes its array as passed.
+    dtype (float32, float64, bfloat16), any strides, no copy; a mask describes its array as passed.
     Whatever a dropped tile of a or b holds, NaN included, does not reach the result; a dropped
     tile of the result is 0. activation: "relu", "gelu" (erf) or "gelu_tanh". scale and
     out_scale: numbers, or float32 arrays of no dimension.
+
+    Sums and the epilogue are of the operands' dtype, of float32 for bfloat16. precision="medium"
+    lets float32 operands a and b be rounded to bfloat16 on their way in, where the processor
+    multiplies those faster: an error of up to 2^-8 of each. None: "highest", unless PyTorch
+    (torch.set_float32_matmul_precision) or JAX (jax.default_matmul_precision) was told otherwise.
 
     Returns out, or a new [M, N] array of the operands' framework. On PyTorch tensors this is the
     operator dropgemm::matmul, with gradients for a, b, bias and addend; out= then needs all
@@ -87,6 +95,7 @@ def matmul(
         activation_code(activation),
         scale,
         out_scale,
+        precision_code(precision),
         out,
     )
 
@@ -97,3 +106,13 @@ def activation_code(activation: str | None) -> int:
         legal = ", ".join(repr(name) for name in _ACTIVATIONS)
         raise ValueError(f"activation: expected one of {legal}, got {activation!r}")
     return _ACTIVATIONS[activation]
+
+
+def precision_code(precision: str | None) -> int | None:
+    """The core's number for a precision; None for the framework's own."""
+    if precision is None:
+        return None
+    if not isinstance(precision, str) or precision not in _PRECISIONS:
+        legal = ", ".join(repr(name) for name in _PRECISIONS)
+        raise ValueError(f"precision: expected None or one of {legal}, got {precision!r}")
+    return _PRECISIONS[precision]

@@ -345,10 +345,16 @@ void run(const Args& args, std::int32_t num_threads) {
 std::int32_t gather(const Context* ctx, const CompactArgs* args, ErrorText error) {
   const Status room = check_room(args->mask, args->axis, compact_size(*args));
   if (!room.ok()) return report(room, error);
-  if (args->x.dtype == DType::kFloat64) {
-    run<const double, double>(*args, ctx->num_threads);
-  } else {
-    run<const float, float>(*args, ctx->num_threads);
+  switch (args->x.dtype) {
+    case DType::kFloat32:
+      run<const float, float>(*args, ctx->num_threads);
+      break;
+    case DType::kFloat64:
+      run<const double, double>(*args, ctx->num_threads);
+      break;
+    case DType::kBFloat16:
+      run<const BFloat16, BFloat16>(*args, ctx->num_threads);
+      break;
   }
   return 0;
 }
@@ -356,10 +362,16 @@ std::int32_t gather(const Context* ctx, const CompactArgs* args, ErrorText error
 std::int32_t scatter(const Context* ctx, const ExpandArgs* args, ErrorText error) {
   const Status room = check_room(args->mask, args->axis, compact_size(*args));
   if (!room.ok()) return report(room, error);
-  if (args->x.dtype == DType::kFloat64) {
-    run<double, const double>(*args, ctx->num_threads);
-  } else {
-    run<float, const float>(*args, ctx->num_threads);
+  switch (args->x.dtype) {
+    case DType::kFloat32:
+      run<float, const float>(*args, ctx->num_threads);
+      break;
+    case DType::kFloat64:
+      run<double, const double>(*args, ctx->num_threads);
+      break;
+    case DType::kBFloat16:
+      run<BFloat16, const BFloat16>(*args, ctx->num_threads);
+      break;
   }
   return 0;
 }

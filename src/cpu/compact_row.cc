@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "cpu/isa.h"
+#include "dropgemm/bfloat16.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -79,6 +80,20 @@ DROPGEMM_AVX512 inline void squeeze(std::uint32_t mask, int kept, const double* 
   const auto from = static_cast<__mmask8>(mask), to = static_cast<__mmask8>(first_bits(kept));
   _mm512_mask_storeu_pd(xc, to, _mm512_maskz_compress_pd(from, _mm512_maskz_loadu_pd(from, x)));
 }
+// In 4-byte lanes: 2-byte ones are squeezed and spread by VBMI2 only.
+DROPGEMM_AVX512 inline void squeeze(std::uint32_t mask, int kept, const BFloat16* x, BFloat16* xc) {
+  const auto from = static_cast<__mmask16>(mask), to = static_cast<__mmask16>(first_bits(kept));
+  const __m512i wide = _mm512_maskz_cvtepu16_epi32(from, _mm256_maskz_loadu_epi16(from, x));
+  _mm256_mask_storeu_epi16(
+      xc, to, _mm512_maskz_cvtepi32_epi16(to, _mm512_maskz_compress_epi32(from, wide)));
+}
+DROPGEMM_AVX512 inline void spread(std::uint32_t mask, int kept, std::uint32_t valid,
+                                   const BFloat16* xc, BFloat16* x) {
+  const auto to = static_cast<__mmask16>(mask), from = static_cast<__mmask16>(first_bits(kept));
+  const __m512i wide = _mm512_maskz_cvtepu16_epi32(from, _mm256_maskz_loadu_epi16(from, xc));
+  _mm256_mask_storeu_epi16(x, static_cast<__mmask16>(valid),
+                           _mm512_maskz_cvtepi32_epi16(to, _mm512_maskz_expand_epi32(to, wide)));
+}
 DROPGEMM_AVX512 inline void spread(std::uint32_t mask, int kept, std::uint32_t valid,
                                    const float* xc, float* x) {
   const auto to = static_cast<__mmask16>(mask), from = static_cast<__mmask16>(first_bits(kept));
@@ -95,7 +110,7 @@ DROPGEMM_AVX512 inline void spread(std::uint32_t mask, int kept, std::uint32_t v
 template <class T>
 DROPGEMM_AVX512 std::int64_t gather_avx512(const std::uint32_t* bits, std::int64_t cols, const T* x,
                                            T* xc, std::int64_t /*room*/) {
-  constexpr int kLanes = 64 / sizeof(T);
+  constexpr int kLanes = sizeof(T) == 8 ? 8 : 16;
   T* out = xc;
   for (std::int64_t j = 0; j < cols; j += 32) {
     const std::uint32_t word = bits[j / 32];
@@ -118,7 +133,7 @@ DROPGEMM_AVX512 std::int64_t gather_avx512(const std::uint32_t* bits, std::int64
 template <class T>
 DROPGEMM_AVX512 std::int64_t scatter_avx512(const std::uint32_t* bits, std::int64_t cols,
                                             const T* xc, std::int64_t /*room*/, T* x) {
-  constexpr int kLanes = 64 / sizeof(T);
+  constexpr int kLanes = sizeof(T) == 8 ? 8 : 16;
   const T* in = xc;
   for (std::int64_t j = 0; j < cols; j += 32) {
     const std::uint32_t word = bits[j / 32];
@@ -243,12 +258,15 @@ RowKernels<T> row_kernels() {
 #if defined(__x86_64__)
   const char* const name = isa_name();
   if (std::strcmp(name, "avx512") == 0) return {gather_avx512<T>, scatter_avx512<T>};
-  if (std::strcmp(name, "avx2") == 0) return {gather_avx2<T>, scatter_avx2<T>};
+  if constexpr (sizeof(T) >= 4) {
+    if (std::strcmp(name, "avx2") == 0) return {gather_avx2<T>, scatter_avx2<T>};
+  }
 #endif
   return {gather_generic<T>, scatter_generic<T>};
 }
 
 template RowKernels<float> row_kernels<float>();
 template RowKernels<double> row_kernels<double>();
+template RowKernels<BFloat16> row_kernels<BFloat16>();
 
 }  // namespace dropgemm::cpu

@@ -321,11 +321,17 @@ Status run(const Context& ctx, const GemmArgs& args) {
   return {};
 }
 
-// Calls run(Format) for the numbers of these arguments.
+// Calls run(Format) with the one that the numbers of these arguments have here.
 template <class Run>
 void with_format(const GemmArgs& args, const Run& run) {
-  if (args.a.dtype == DType::kFloat64) return run(F64{});
-  return run(F32{});
+  switch (args.a.dtype) {
+    case DType::kFloat32:
+      return run(F32{});
+    case DType::kFloat64:
+      return run(F64{});
+    case DType::kBFloat16:
+      return run(BF16AsF32{});
+  }
 }
 
 }  // namespace

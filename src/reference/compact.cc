@@ -75,10 +75,16 @@ template <class Args>
 std::int32_t check_and_run(const Args& args, ErrorText error) {
   const Status room = check_room(args.mask, args.axis, compact_size(args));
   if (!room.ok()) return report(room, error);
-  if (args.x.dtype == DType::kFloat64) {
-    run<double>(args);
-  } else {
-    run<float>(args);
+  switch (args.x.dtype) {
+    case DType::kFloat32:
+      run<float>(args);
+      break;
+    case DType::kFloat64:
+      run<double>(args);
+      break;
+    case DType::kBFloat16:
+      run<BFloat16>(args);
+      break;
   }
   return 0;
 }

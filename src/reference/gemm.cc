@@ -1,4 +1,5 @@
-// The definition of gemm(): naive loops, sums in float64, every mask looked up per element.
+// The definition of gemm(): naive loops, sums in float64, every mask looked up per element. What
+// is stored as bfloat16 is rounded from float32, as every other backend's sums are.
 // Slow on purpose; every other backend is tested against it.
 #include <cmath>
 #include <cstring>
@@ -52,15 +53,21 @@ double load(const ConstMatrixView& m, std::int64_t i, std::int64_t j) {
 }
 template <class T>
 void store(const MatrixView& m, std::int64_t i, std::int64_t j, double value) {
-  static_cast<T*>(m.data)[i * m.row_stride + j * m.col_stride] = static_cast<T>(value);
+  static_cast<T*>(m.data)[i * m.row_stride + j * m.col_stride] = T(value);
 }
 
 // An operand after transposition: element (i, j) and whether its tile is kept.
 template <class T>
 class Operand {
  public:
-  Operand(const ConstMatrixView& view, bool trans, const TileMaskView* mask)
-      : view_(view), trans_(trans), mask_(mask) {}
+  Operand(const ConstMatrixView& view, bool trans, const TileMaskView* mask, Precision precision)
+      : view_(view), trans_(trans), mask_(mask), rounds_(precision == Precision::kMedium) {}
+  // As it is multiplied.
+  [[nodiscard]] double factor(std::int64_t i, std::int64_t j) const {
+    const double x = value(i, j);
+    if (!rounds_ || view_.dtype != DType::kFloat32) return x;
+    return static_cast<double>(BFloat16(static_cast<float>(x)));
+  }
   [[nodiscard]] double value(std::int64_t i, std::int64_t j) const {
     return trans_ ? load<T>(view_, j, i) : load<T>(view_, i, j);
   }
@@ -73,13 +80,14 @@ class Operand {
   ConstMatrixView view_;
   bool trans_;
   const TileMaskView* mask_;
+  bool rounds_;
 };
 
 template <class T>
 void run(const GemmArgs& args) {
   const auto [m_size, n_size, k_size] = gemm_shape(args);
-  const Operand<T> a(args.a, args.trans_a, args.a_mask);
-  const Operand<T> b(args.b, args.trans_b, args.b_mask);
+  const Operand<T> a(args.a, args.trans_a, args.a_mask, args.precision);
+  const Operand<T> b(args.b, args.trans_b, args.b_mask, args.precision);
   const double scale = args.scale * (args.scale_device != nullptr ? *args.scale_device : 1.0);
   const double out_scale =
       args.out_scale * (args.out_scale_device != nullptr ? *args.out_scale_device : 1.0);
@@ -95,7 +103,7 @@ void run(const GemmArgs& args) {
       }
       double sum = 0.0;
       for (std::int64_t k = 0; k < k_size; ++k) {
-        if (a.kept(i, k) && b.kept(k, j)) sum += a.value(i, k) * b.value(k, j);
+        if (a.kept(i, k) && b.kept(k, j)) sum += a.factor(i, k) * b.factor(k, j);
       }
       double z = scale * sum;
       if (args.addend.present()) z += load<T>(args.addend, i, j);
@@ -116,7 +124,7 @@ void run(const GemmArgs& args) {
       for (std::int64_t k = 0; k < k_size; ++k) {
         if (a.kept(i, k)) sum += a.value(i, k);
       }
-      static_cast<T*>(args.a_sum)[i] = static_cast<T>(sum);
+      static_cast<T*>(args.a_sum)[i] = T(sum);
     }
   }
 }
@@ -142,10 +150,16 @@ std::int32_t gemm_workspace_bytes(const Context* /*ctx*/, const GemmArgs* /*args
 }
 
 std::int32_t gemm(const Context* /*ctx*/, const GemmArgs* args, ErrorText /*error*/) {
-  if (args->a.dtype == DType::kFloat64) {
-    run<double>(*args);
-  } else {
-    run<float>(*args);
+  switch (args->a.dtype) {
+    case DType::kFloat32:
+      run<float>(*args);
+      break;
+    case DType::kFloat64:
+      run<double>(*args);
+      break;
+    case DType::kBFloat16:
+      run<BFloat16>(*args);
+      break;
   }
   return 0;
 }

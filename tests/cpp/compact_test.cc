@@ -162,9 +162,9 @@ void check_compaction(const Context& ctx, const CompactCase& c) {
       want_x.at(i, j) = T(0);
       if (!element_kept(mask, i, j)) continue;
       const int value = draw(random);
-      x.at(i, j) = value == 0    ? -T(0)
-                   : value == 20 ? std::numeric_limits<T>::quiet_NaN()
-                                 : T(value) + T(i) / 8;
+      x.at(i, j) = T(value == 0    ? -0.0F
+                     : value == 20 ? std::numeric_limits<float>::quiet_NaN()
+                                   : static_cast<float>(value) + static_cast<float>(i) / 8);
       want_x.at(i, j) = x.at(i, j);
     }
   }
@@ -193,6 +193,7 @@ class CompactTest : public GemmTest {
   void check_both(const CompactCase& c) {
     check_compaction<float>(ctx_, c);
     check_compaction<double>(ctx_, c);
+    check_compaction<BFloat16>(ctx_, c);
   }
 };
 

@@ -12,6 +12,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "dropgemm/backend.h"
@@ -43,6 +44,8 @@ struct GemmCase {
   bool undefined_fill = false;  // dropped tiles of D may hold anything
   Activation activation = Activation::kNone;
   Activation grad = Activation::kNone;  // kNone: no grad_aux
+  Precision precision = Precision::kHighest;
+  bool rounds = true;  // kMedium does round operands here; the reference always does
   double scale = 1.0, out_scale = 1.0;
   std::uint64_t seed = 1;
 
@@ -60,9 +63,18 @@ struct GemmCase {
            (addend ? " addend" : "") + (aux_out ? " aux" : "") + (a_sum ? " a_sum" : "") +
            (undefined_fill ? " undefined fill" : "") + " scales " + std::to_string(scale) + " " +
            std::to_string(out_scale) + " act " + std::to_string(static_cast<int>(activation)) +
-           " grad " + std::to_string(static_cast<int>(grad)) + " seed " + std::to_string(seed);
+           " grad " + std::to_string(static_cast<int>(grad)) +
+           (precision == Precision::kMedium ? " medium" : "") + " seed " + std::to_string(seed);
   }
 };
+
+// The spacing of numbers of T just above 1, and the number type that T is summed in.
+template <class T>
+constexpr double kEpsilon = std::numeric_limits<T>::epsilon();
+template <>
+constexpr double kEpsilon<BFloat16> = 1.0 / 128;
+template <class T>
+using Sum = std::conditional_t<std::is_same_v<T, BFloat16>, float, T>;
 
 template <class T>
 class Array {
@@ -167,7 +179,7 @@ class GuardedWorkspace {
 template <class T>
 void check_against_reference(const Context& ctx, const GemmCase& c) {
   SCOPED_TRACE(c.text());
-  const T nan = std::numeric_limits<T>::quiet_NaN();
+  const T nan(std::numeric_limits<float>::quiet_NaN());
   std::mt19937_64 random(c.seed);
   std::uniform_real_distribution<double> uniform(-1, 1);
   auto draw = [&](std::int64_t, std::int64_t) { return uniform(random); };
@@ -198,8 +210,8 @@ void check_against_reference(const Context& ctx, const GemmCase& c) {
   ASSERT_TRUE(find_backend("reference", &reference.backend).ok());
 
   // |A||B| and sum |A| of what is kept, by the reference itself.
-  Array<T> abs_a = a, abs_b = b, magnitude(c.m, c.n, Layout::kRowMajor);
-  Array<T> abs_sum(1, c.m, Layout::kRowMajor);
+  Array<double> abs_a(a.rows(), a.cols(), c.layout), abs_b(b.rows(), b.cols(), c.layout);
+  Array<double> magnitude(c.m, c.n, Layout::kRowMajor), abs_sum(1, c.m, Layout::kRowMajor);
   abs_a.fill([&](auto i, auto j) { return std::abs(a.at(i, j)); });
   abs_b.fill([&](auto i, auto j) { return std::abs(b.at(i, j)); });
   GemmArgs absolute;
@@ -232,10 +244,13 @@ void check_against_reference(const Context& ctx, const GemmCase& c) {
     EXPECT_TRUE(workspace.intact()) << "written outside the " << bytes << " bytes of workspace";
   };
   Array<T> want = d, want_aux = aux, want_sum = a_sum;
+  args.precision = c.rounds ? c.precision : Precision::kHighest;
   run(reference, want, want_aux, want_sum);
+  args.precision = c.precision;
   run(ctx, d, aux, a_sum);
 
-  const double eps = std::numeric_limits<T>::epsilon();
+  // Sums differ by rounding while they are made; what is stored of them once more, on either side.
+  const double eps = kEpsilon<Sum<T>>;
   const double depth = 2 * eps * std::sqrt(static_cast<double>(std::max<std::int64_t>(c.k, 1)));
   const double lipschitz = 1.13;  // of GELU and its derivative's bound; 1 for the others
   double worst = 0;
@@ -246,7 +261,7 @@ void check_against_reference(const Context& ctx, const GemmCase& c) {
     const double ratio = std::isnan(got) || std::isnan(expected)
                              ? std::numeric_limits<double>::infinity()
                          : error == 0 ? 0.0
-                                      : error / (bound + eps * std::abs(expected));
+                                      : error / (bound + (eps + kEpsilon<T>)*std::abs(expected));
     if (ratio > worst) {
       worst = ratio;
       where = std::string(what) + "[" + std::to_string(i) + ", " + std::to_string(j) +

@@ -32,6 +32,7 @@ class GemmTest : public ::testing::TestWithParam<Implementation> {
     if (!GetParam().isa.empty()) {
       ASSERT_TRUE(cpu::use_isa(GetParam().isa).ok());
       ASSERT_EQ(GetParam().isa, cpu::isa_name());
+      rounds_ = false;
     }
   }
   void TearDown() override { ASSERT_TRUE(cpu::use_isa(cpu::isa_names().front()).ok()); }
@@ -39,8 +40,23 @@ class GemmTest : public ::testing::TestWithParam<Implementation> {
   void check(const GemmCase& c) {
     check_against_reference<float>(ctx_, c);
     check_against_reference<double>(ctx_, c);
+    check_against_reference<BFloat16>(ctx_, c);
+    check_medium(c);
+  }
+  // In float32 and, by turns, in one of what is as fast.
+  void check_fast(const GemmCase& c) {
+    check_against_reference<float>(ctx_, c);
+    (++checked_ % 2) != 0 ? check_against_reference<BFloat16>(ctx_, c) : check_medium(c);
+  }
+  void check_medium(const GemmCase& c) {
+    GemmCase medium = c;
+    medium.precision = Precision::kMedium;
+    medium.rounds = rounds_;
+    check_against_reference<float>(ctx_, medium);
   }
   Context ctx_;
+  bool rounds_ = true;  // float32 operands of medium precision
+  int checked_ = 0;
 };
 
 // Of one run of a suite: "cpu_avx2".

@@ -3,18 +3,30 @@ explicit 0/1 masks). Nothing here calls dropgemm but to read a mask's bits."""
 
 import math
 
+import ml_dtypes
 import numpy as np
 import torch
 
-EPS = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float64): 2.0**-52}
+BFLOAT16 = ml_dtypes.bfloat16
+# The spacing of numbers just above 1, and that of what they are summed in.
+EPS = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float64): 2.0**-52, np.dtype(BFLOAT16): 2.0**-7}
+SUM_EPS = EPS | {np.dtype(BFLOAT16): 2.0**-23}
 
 
 def to_numpy(array):
-    return array.detach().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
+    if not isinstance(array, torch.Tensor):
+        return np.asarray(array)
+    if array.dtype == torch.bfloat16:
+        return array.detach().view(torch.int16).numpy().view(BFLOAT16)
+    return array.detach().numpy()
 
 
 def to_framework(array, framework):
-    return torch.from_numpy(array) if framework == "torch" else array
+    if framework != "torch":
+        return array
+    if array.dtype == BFLOAT16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 def relu(z):
@@ -57,9 +69,10 @@ def product(a, b, a_mask=None, b_mask=None, out_mask=None, trans_a=False, trans_
     result = out_scale * ACTIVATIONS[activation](scale * (a @ b) + addend + bias)
     size = abs(scale) * (abs(a) @ abs(b)) + abs(addend) + abs(bias)
     depth = max(int((a != 0).sum(axis=1).max(initial=0)), 1)
-    eps = EPS[dtype]
-    tolerance = 2.0 * eps * math.sqrt(depth) * size * LIPSCHITZ[activation] * abs(out_scale)
-    tolerance = tolerance + eps * abs(result) + np.finfo(dtype).tiny
+    tolerance = (
+        2.0 * SUM_EPS[dtype] * math.sqrt(depth) * size * LIPSCHITZ[activation] * abs(out_scale)
+    )
+    tolerance = tolerance + EPS[dtype] * abs(result) + ml_dtypes.finfo(dtype).tiny
     if out_mask is not None:
         keep = to_numpy(out_mask.to_dense())
         result, tolerance = np.where(keep, result, 0.0), np.where(keep, tolerance, 0.0)

@@ -10,7 +10,7 @@ import torch
 from torch.library import opcheck
 
 import dropgemm as dg
-from dense import assert_within, poison, product, to_framework, to_numpy
+from dense import BFLOAT16, assert_within, poison, product, to_framework, to_numpy
 from dropgemm import _core
 
 CODES = {0: 0, 1: 1, "tiles": 2}  # the core's numbers
@@ -58,7 +58,7 @@ def padded(x, mask, axis, size):
 @pytest.mark.parametrize(("shape", "tile"), CASES)
 def test_gathers_what_is_kept_and_scatters_it_back(backend, framework, shape, tile, axis):
     rng = np.random.default_rng(5)
-    for dtype in (np.float32, np.float64):
+    for dtype in (np.float32, np.float64, BFLOAT16):
         for mask in (random_mask(rng, shape, tile, framework),
                      random_mask(rng, shape[::-1], tile[::-1], framework).T):  # fmt: skip
             x = rng.standard_normal(shape).astype(dtype)
@@ -333,8 +333,9 @@ BAD_COMPACTS = {
     "huge size": ((X, MASK, 1, 1 << 59), ValueError, "size: expected fewer than 2.60 elements in"),
     "rank": ((X[0], MASK, 1), ValueError, "x: expected a 2-D array, got 1-D"),
     "dtype": ((X.astype(np.int32), MASK, 1), TypeError,
-              "x: expected float32 or float64, got int32"),
-    "byte order": ((X.astype(">f4"), MASK, 1), TypeError, "x: expected float32 or float64"),
+              "x: expected float32, float64 or bfloat16, got int32"),
+    "byte order": ((X.astype(">f4"), MASK, 1), TypeError,
+                   "x: expected float32, float64 or bfloat16"),
 }  # fmt: skip
 BAD_EXPANDS = {
     "rows": ((X[:3, :3], MASK, 1), ValueError,
@@ -347,7 +348,7 @@ BAD_EXPANDS = {
     "rank of tiles": ((X, MASK, "tiles"), ValueError, "xc: expected a 3-D array, got 2-D"),
     "rank": ((np.zeros((4, 1, 1)), MASK, 1), ValueError, "xc: expected a 2-D array, got 3-D"),
     "dtype": ((X.astype(np.float16), MASK, 1), TypeError,
-              "xc: expected float32 or float64, got float16"),
+              "xc: expected float32, float64 or bfloat16, got float16"),
     "axis": ((X, MASK, None), ValueError, "axis: expected .* got None"),
 }  # fmt: skip
 
@@ -369,7 +370,11 @@ def test_bad_operands_of_expand_are_refused(backend, case):
 def test_bad_tensors_are_refused():
     x, mask, size = problem(1)
     for bad, error, message in (
-        (x.half(), TypeError, "x: expected torch.float32 or torch.float64, got torch.float16"),
+        (
+            x.half(),
+            TypeError,
+            "x: expected torch.float32, torch.float64 or torch.bfloat16, got torch.float16",
+        ),
         (x[0], ValueError, "x: expected a 2-D tensor, got 1-D"),
         (x[:4], ValueError, r"mask: expected shape \[4, 11\] as x has, as passed, got \[9, 11\]"),
     ):

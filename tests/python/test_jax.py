@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import dropgemm as dg
-from dense import poison
+from dense import BFLOAT16, poison
 
 # Tiles of the masks of a [M, K], b [K, N], out [M, N].
 MASKS = {
@@ -24,7 +24,7 @@ MASKS = {
 SHAPES = [(129, 33, 65), (256, 64, 96), (7, 5, 0), (0, 5, 6)]
 
 
-@pytest.fixture(params=[np.float32, np.float64])
+@pytest.fixture(params=[np.float32, np.float64, BFLOAT16])
 def dtype(request):
     """The dtypes of operands; float64 is there where JAX is told to have it."""
     jax.config.update("jax_enable_x64", request.param is np.float64)
@@ -238,12 +238,12 @@ BAD = {
             "out: expected None, as JAX arrays are not written to, got a JAX array"),
     "deleted": (lambda: dg.matmul(X, deleted()), ValueError,
                 "b: expected an array with values, got a deleted or donated one"),
-    "bfloat16": (lambda: dg.matmul(X.astype(jnp.bfloat16), X), TypeError,
-                 "a: expected float32 or float64, got bfloat16"),
+    "mixed dtypes": (lambda: dg.matmul(X.astype(jnp.bfloat16), X), TypeError,
+                     "b: expected bfloat16 as a has, got float32"),
     "float16": (lambda: dg.matmul(X, X.astype(jnp.float16)), TypeError,
-                "b: expected float32 or float64, got float16"),
+                "b: expected float32, float64 or bfloat16, got float16"),
     "int32": (lambda: dg.matmul(X, X, bias=jnp.arange(4)), TypeError,
-              "bias: expected float32 or float64, got int32"),
+              "bias: expected float32, float64 or bfloat16, got int32"),
     "float64": (lambda: dg.matmul(float64_made_elsewhere(), X), TypeError,
                 "a: expected float32 where jax_enable_x64 is off.* got float64"),
     "rank": (lambda: dg.matmul(X[0], X), ValueError, "a: expected a 2-D array, got 1-D"),
@@ -281,11 +281,11 @@ BAD = {
     "keep dtype": (lambda: dg.TileMask.from_dense(X, tile=(1, 1)), TypeError,
                    "keep: expected bool, got float32"),
     "keep bfloat16": (lambda: dg.TileMask.from_dense(X.astype(jnp.bfloat16), tile=(1, 1)),
-                      TypeError, "keep: expected a dtype that NumPy has, got bfloat16"),
+                      TypeError, "keep: expected bool, got bfloat16"),
     "compact in jit": (lambda: jax.jit(lambda a: dg.compact(a, schedule_mask(0, X), 0, 4))(X),
                        TypeError, "x: expected a JAX array with values, got a .*Tracer"),
     "compact dtype": (lambda: dg.compact(jnp.arange(16).reshape(4, 4), schedule_mask(0, X), 0, 4),
-                      TypeError, "x: expected float32 or float64, got int32"),
+                      TypeError, "x: expected float32, float64 or bfloat16, got int32"),
     "mixed tile": (lambda: dg.TileMask.from_dense(jnp.eye(4) > 0, tile=(2, 2)), ValueError,
                    r"keep: expected one value in each 2x2 tile, got both in tile \(0, 0\)"),
 }  # fmt: skip

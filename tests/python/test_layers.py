@@ -143,7 +143,7 @@ BAD_INPUTS = {
     "width": (torch.zeros(4, 21), ValueError,
               r"input: expected last dimension 20 \(in_features\), got shape \(4, 21\)"),
     "half": (torch.zeros(4, 20).half(), TypeError,
-             "input: expected torch.float32 or torch.float64, got torch.float16"),
+             "input: expected torch.float32, torch.float64 or torch.bfloat16, got torch.float16"),
     "integer": (torch.zeros(4, 20).long(), TypeError, "input: expected .* got torch.int64"),
     "other dtype": (torch.zeros(4, 20).double(), TypeError,
                     "input: expected torch.float32 as weight, got torch.float64"),
@@ -170,7 +170,9 @@ def test_lazy_negatives_are_resolved():
 def test_half_precision_models_say_what_is_taken():
     model = make("mlp", dtype=torch.float32)
     convert(model, method="block", advance="manual", **RUN, **TILE)
-    with pytest.raises(TypeError, match=r"weight: expected torch.float32 or torch.float64"):
+    with pytest.raises(
+        TypeError, match=r"weight: expected torch.float32, torch.float64 or torch.bfloat16"
+    ):
         model.half()(torch.zeros(4, 20))
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import dropgemm as dg
-from dense import assert_within, poison, product, to_framework, to_numpy
+from dense import BFLOAT16, assert_within, poison, product, to_framework, to_numpy
 from dropgemm import _core
 
 SHAPES = [(1, 1, 1), (128, 64, 96), (129, 33, 65), (7, 95, 300), (256, 10, 31), (40, 64, 0),
@@ -36,7 +36,7 @@ def random_mask(rng, shape, tile, keep, framework):
 def test_matches_the_dense_product(backend, framework, masks, trans_a, trans_b):
     rng = np.random.default_rng(7)
     for index, (m, n, k) in enumerate(SHAPES):
-        for dtype in (np.float32, np.float64):
+        for dtype in (np.float32, np.float64, BFLOAT16):
             keep = (0.5, 0.0, 1.0)[index % 3] if masks != "none" else 1.0
             operands, tiles = [], MASKS[masks]
             for shape, tile, trans in zip(
@@ -143,11 +143,11 @@ BAD_OPERANDS = {
     "inner": (lambda a: {"b": a[:3]}, ValueError, "b: expected"),
     "mixed dtypes": (lambda a: {"b": a.astype(np.float64)}, TypeError, "b: expected float32"),
     "dtype": (lambda a: {"a": a.astype(np.float16)}, TypeError,
-              "a: expected float32 or float64, got float16"),
+              "a: expected float32, float64 or bfloat16, got float16"),
     "complex": (lambda a: {"a": a.astype(np.complex64)}, TypeError, "got complex64"),
     "byte order": (lambda a: {"a": a.astype(">f4")}, TypeError, "a: expected float32"),
     "byte order of bias": (lambda a: {"bias": a[0].astype(">f4")}, TypeError,
-                           "bias: expected float32 or float64, got >f4"),
+                           "bias: expected float32, float64 or bfloat16, got >f4"),
     "alignment": (lambda a: {"b": np.zeros(65, np.uint8)[1:].view(np.float32).reshape(4, 4)},
                   ValueError, "b: expected a pointer aligned to 4 bytes"),
     "scale size": (lambda a: {"scale": 10**400}, ValueError, "scale: expected a number that"),

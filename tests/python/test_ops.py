@@ -179,7 +179,7 @@ def test_forward_mode_is_refused_instead_of_giving_zeros():
 
 BAD_CALLS = {
     "dtype": (lambda a: (a.half(), a.half()), TypeError,
-              "a: expected torch.float32 or torch.float64, got torch.float16"),
+              "a: expected torch.float32, torch.float64 or torch.bfloat16, got torch.float16"),
     "mixed": (lambda a: (a, a.double()), TypeError, "b: expected float32"),
     "rank": (lambda a: (a[0], a), ValueError, "a: expected a 2-D tensor, got 1-D"),
     "inner": (lambda a: (a, a[:2]), ValueError, "b: expected"),

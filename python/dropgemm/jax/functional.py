@@ -14,10 +14,11 @@ import numpy.typing as npt
 from jax.core import Tracer
 
 from dropgemm.arrays import find_framework
-from dropgemm.framework import Array, Framework, NDArray
+from dropgemm.framework import HIGHEST, MEDIUM, Array, Framework, NDArray, is_bfloat16
 from dropgemm.tile_mask import TileMask
 
 _config: Any = jax.config  # whose settings carry no types
+_MEDIUM_NAMES = ("bfloat16", "BF16_BF16_F32")
 _ALIGNMENT = 64  # bytes; XLA's own of the CPU, which copies what it is given at any other
 
 
@@ -49,6 +50,8 @@ class Jax(Framework):
     def view(self, name: str, array: Array) -> NDArray:
         """Read-only, after waiting for the values."""
         _check_values(name, array)  # of bits too, which a transformation may have put into a mask
+        if is_bfloat16(array):
+            return np.asarray(array)  # a view too; DLPack has no such dtype for NumPy
         if array.dtype.kind == "V":
             raise TypeError(f"{name}: expected a dtype that NumPy has, got {array.dtype}")
         return np.from_dlpack(array)
@@ -63,7 +66,13 @@ class Jax(Framework):
 
     def wrap(self, result: NDArray) -> Array:
         """Of JAX's default integer width, where the result is of int64."""
+        if is_bfloat16(result):
+            return jax.dlpack.from_dlpack(result.view(np.uint16)).view(result.dtype)
         return jax.dlpack.from_dlpack(result)
+
+    def default_precision(self) -> int:
+        """Medium within jax.default_matmul_precision("bfloat16"), and where that is configured."""
+        return MEDIUM if _config.jax_default_matmul_precision in _MEDIUM_NAMES else HIGHEST
 
     def writable(self, out: Array) -> NDArray:
         """None is."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dropgemm.torch import operands
 from dropgemm.torch import ops as ops  # registers the operator
 from dropgemm.torch.tracing import functorch_active
 
@@ -53,6 +54,7 @@ class Arguments(NamedTuple):
     scale_tensor: Tensor | None = None
     out_scale: float = 1.0
     out_scale_tensor: Tensor | None = None
+    precision: int = operands.DEFAULT
 
     def flat(self) -> tuple[Any, ...]:
         """As the operator is called."""
@@ -80,6 +82,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     )  # fmt: skip
     ctx.layouts = [(mask.layout, mask.keep) for mask in args[2:5]]
     ctx.plain = (args.trans_a, args.trans_b, args.activation, args.scale, args.out_scale)
+    ctx.precision = args.precision
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
@@ -97,8 +100,9 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         dz = torch.where(output != 0, grad, grad.new_zeros(()))
     elif activation in (_GELU, _GELU_TANH):
         z = Arguments(
-            a, b, a_mask, b_mask, out_mask, trans_a, trans_b, bias, addend, 0, scale, scale_tensor
-        )()
+            a, b, a_mask, b_mask, out_mask, trans_a, trans_b, bias, addend, 0, scale, scale_tensor,
+            precision=ctx.precision,
+        )()  # fmt: skip
         approximate = "tanh" if activation == _GELU_TANH else "none"
         dz = torch.ops.aten.gelu_backward(grad, z, approximate=approximate)
     else:
@@ -107,8 +111,9 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     factors: dict[str, Any] = {
         "scale": scale, "scale_tensor": scale_tensor,
         "out_scale": out_scale, "out_scale_tensor": out_scale_tensor,
+        "precision": ctx.precision,
     }  # fmt: skip
-    grads: list[Tensor | None] = [None] * 20
+    grads: list[Tensor | None] = [None] * 21
     if needs[0] and not trans_a:
         grads[0] = Arguments(dz, b, out_mask, b_mask, a_mask, False, not trans_b, **factors)()
     elif needs[0]:

@@ -181,6 +181,7 @@ class Torch(Framework):
         activation: int,
         scale: float | Tensor,
         out_scale: float | Tensor,
+        precision: int | None,
         out: Tensor | None,
     ) -> Tensor:
         """By the operator dropgemm::matmul, or matmul_out."""
@@ -191,6 +192,7 @@ class Torch(Framework):
             a, b, mask_arguments(a_mask), mask_arguments(b_mask), mask_arguments(out_mask),
             bool(trans_a), bool(trans_b), bias, addend, activation, scale_value, scale_tensor,
             out_scale_value, out_scale_tensor,
+            operands.DEFAULT if precision is None else precision,
         )  # fmt: skip
         if out is None:
             return args()

@@ -7,16 +7,30 @@ from typing import Any
 
 import torch
 
+from dropgemm.framework import HIGHEST, MEDIUM
 from dropgemm.tile_mask import bits_shape
 
-DTYPES = {torch.float32: 0, torch.float64: 1}
+DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
+
+DEFAULT = -1  # a precision: what torch is told at the time of the call
+
+
+def default_precision() -> int:
+    """The core's number for what torch.set_float32_matmul_precision was told."""
+    try:
+        told = torch.get_float32_matmul_precision()
+    except RuntimeError:  # told of some backends only, the CPU's or another
+        matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+        return MEDIUM if matmul.fp32_precision == "bf16" else HIGHEST
+    return MEDIUM if told == "medium" else HIGHEST
 
 
 def dtype_code(name: str, tensor: torch.Tensor) -> int:
     """The core's number for a dtype; TypeError for one that it does not take."""
     code = DTYPES.get(tensor.dtype)
     if code is None:
-        raise TypeError(f"{name}: expected torch.float32 or torch.float64, got {tensor.dtype}")
+        *most, last = map(str, DTYPES)
+        raise TypeError(f"{name}: expected {', '.join(most)} or {last}, got {tensor.dtype}")
     return code
 
 

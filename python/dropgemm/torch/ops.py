@@ -24,7 +24,7 @@ _MASKS = (
 )
 _REST = (
     "bool trans_a, bool trans_b, Tensor? bias, Tensor? addend, int activation, "
-    "float scale, Tensor? scale_tensor, float out_scale, Tensor? out_scale_tensor"
+    "float scale, Tensor? scale_tensor, float out_scale, Tensor? out_scale_tensor, int precision"
 )
 
 
@@ -49,6 +49,7 @@ def _matmul_out(
     scale_tensor: Tensor | None,
     out_scale: float,
     out_scale_tensor: Tensor | None,
+    precision: int,
     out: Tensor,
 ) -> None:
     _core.matmul(
@@ -67,6 +68,7 @@ def _matmul_out(
         operands.matrix("addend", addend) if addend is not None else None,
         operands.vector("bias", bias),
         activation,
+        precision=operands.default_precision() if precision == operands.DEFAULT else precision,
     )
 
 

@@ -42,6 +42,7 @@ class SkippingProducts(torch.autograd.Function):
         relu_below: bool,
         prune_weight_grad: bool,
     ) -> Tensor:
+        precision = operands.default_precision()
         rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
         # Of its final shape: a view could not be modified in place, as nn.ReLU(inplace=True) does.
         y = x.new_empty((*x.shape[:-1], weight.shape[0]))
@@ -50,12 +51,12 @@ class SkippingProducts(torch.autograd.Function):
         _core.matmul(
             operands.matrix("input", rows), operands.matrix("weight", weight),
             y_matrix, inputs, weights, outputs, False, True, scale, 1.0, None, None, None,
-            operands.vector("bias", bias), RELU if relu else NONE,
+            operands.vector("bias", bias), RELU if relu else NONE, precision=precision,
         )  # fmt: skip
         # With relu the gradient that comes back is that of Z: the next layer's relu_below.
         ctx.save_for_backward(rows, weight)
         ctx.scale, ctx.shape, ctx.masks, ctx.relu_below = scale, x.shape, masks, relu_below
-        ctx.prune_weight_grad = prune_weight_grad
+        ctx.prune_weight_grad, ctx.precision = prune_weight_grad, precision
         return y
 
     @staticmethod
@@ -72,6 +73,7 @@ class SkippingProducts(torch.autograd.Function):
             _core.matmul(
                 dy_matrix, operands.matrix("weight", weight), operands.matrix("dx", dx), outputs,
                 weights, inputs, False, False, ctx.scale, grad_aux=below, grad_activation=RELU,
+                precision=ctx.precision,
             )  # fmt: skip
             dx = dx.view(ctx.shape)
         if ctx.needs_input_grad[1]:
@@ -83,6 +85,7 @@ class SkippingProducts(torch.autograd.Function):
             _core.matmul(
                 dy_matrix, operands.matrix("input", x), operands.matrix("dw", dw), outputs,
                 inputs, weights, True, False, ctx.scale, a_sum=operands.vector("db", db),
+                precision=ctx.precision,
             )  # fmt: skip
         elif ctx.needs_input_grad[2]:
             db = mask_arguments(ctx.masks.outputs).select(dy).sum(0)
