@@ -286,11 +286,12 @@ def test_every_other_dropout_is_listed():
             self.layers = nn.ModuleList(
                 [nn.Dropout1d(), nn.Dropout2d(), nn.Dropout3d(), nn.AlphaDropout(), Own()]
             )
-            self.rnn = nn.LSTM(20, 20, 2, dropout=P)
+            self.rnn = nn.GRU(20, 20, 2, dropout=P)
+            self.both = nn.LSTM(20, 10, 2, dropout=P, bidirectional=True)
             self.plain = nn.LSTM(20, 20)
 
         def forward(self, x):
-            x = self.plain(self.rnn(x)[0])[0]
+            x = self.both(self.plain(self.rnn(x)[0])[0])[0]
             for layer in self.layers:
                 x = layer(x)
             x = F.dropout(x, 0.3, self.training)
@@ -308,7 +309,12 @@ def test_every_other_dropout_is_listed():
         ("layers.2", "Dropout3d is no nn.Dropout, which alone is converted"),
         ("layers.3", "AlphaDropout is no nn.Dropout, which alone is converted"),
         ("layers.4", "Own is a subclass of nn.Dropout, and may do something else"),
-        ("rnn", "LSTM drops inside, where there is no module to convert"),
+        ("rnn", "GRU drops inside, where there is no module to convert"),
+        (
+            "both",
+            "LSTM drops inside, and is not converted; bidirectional: expected False, as a mask is "
+            "of one direction, got True",
+        ),
     ]
 
 

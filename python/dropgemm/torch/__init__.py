@@ -16,10 +16,12 @@ from dropgemm.torch.dropout import (
     TileDropout,
 )
 from dropgemm.torch.linear import Linear, TileDropLinear
+from dropgemm.torch.lstm import LSTM
 from dropgemm.torch.schedule import Schedule
 from dropgemm.torch.site import Site
 
 __all__ = [
+    "LSTM",
     "BernoulliDropout",
     "BlockDropout",
     "Clock",

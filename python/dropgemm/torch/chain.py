@@ -1,7 +1,8 @@
 """Finding the dropouts of a model, and the Linear layers that may skip what they drop.
 
 A Linear is linked to a dropout where the traced forward (graph.py) proves it: between the two there
-are only element-wise operations (operations.py), and nothing reads what would not be computed.
+are only element-wise operations (operations.py), and nothing reads what would not be computed. The
+dropouts within an nn.LSTM need no proof.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Iterator
 from torch import nn
 
 from dropgemm.torch.graph import Graphs, trace
-from dropgemm.torch.link import Link, links_of
+from dropgemm.torch.link import Link, links_of, links_within
+from dropgemm.torch.lstm import unsupported
 from dropgemm.torch.operations import argument, function_dropout, label, module_of
 
 Refused = list[tuple[str, str]]
@@ -53,6 +55,8 @@ def _find(model: nn.Module, graphs: Graphs) -> tuple[list[Link], Refused]:
                 reasons.append(link.refusal)
             else:
                 chosen.append(link)
+        elif type(module) is nn.LSTM and not unsupported(module) and module.dropout > 0.0:
+            chosen += links_within(name, module)
         others += [(name or "the model", reason) for reason in reasons]
     return chosen, others
 
@@ -124,6 +128,10 @@ def _of_another_kind(module: nn.Module) -> Iterator[str]:
         yield f"{kind} is a subclass of nn.Dropout, and may do something else"
     elif isinstance(module, nn.modules.dropout._DropoutNd):
         yield f"{kind} is no nn.Dropout, which alone is converted"
+    elif type(module) is nn.LSTM:
+        reason = unsupported(module)
+        if reason and module.dropout > 0.0:
+            yield f"LSTM drops inside, and is not converted; {reason}"
     elif isinstance(module, (nn.MultiheadAttention, nn.RNNBase)) and module.dropout > 0.0:
         yield f"{kind} drops inside, where there is no module to convert"
 

@@ -1,4 +1,4 @@
-"""convert: nn.Linear and nn.Dropout of a model become dropgemm's, in place; revert undoes it."""
+"""convert: nn.Linear, nn.LSTM and nn.Dropout of a model become dropgemm's; revert undoes it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from dropgemm.torch.clock import Clock
 from dropgemm.torch.draws import Settings
 from dropgemm.torch.dropout import DROPOUTS, _SiteDropout
 from dropgemm.torch.linear import Linear, TileDropLinear
+from dropgemm.torch.link import Reader
+from dropgemm.torch.lstm import LSTM
 from dropgemm.torch.relu import ReLU
 from dropgemm.torch.report import remarks, site_table
 from dropgemm.torch.schedule import Schedule
@@ -96,7 +98,7 @@ def convert(
     )  # fmt: skip
     rate = None if p is None else to_rate("p", p)
     _refuse_sharded(model)
-    if any(isinstance(module, (_SiteDropout, Linear)) for module in model.modules()):
+    if any(isinstance(module, (_SiteDropout, Linear, LSTM)) for module in model.modules()):
         raise ValueError("model: expected one that is not converted yet; call revert(model) first")
 
     found, others = find_links(model)
@@ -113,12 +115,13 @@ def convert(
     # Every site is made before the first module changes: an error leaves the model as it was.
     clock = Clock(process_group)
     sites = [
-        make_site(clock, number, link, kind, link.dropout.p if rate is None else rate, settings)
+        make_site(clock, number, link, kind, link.rate if rate is None else rate, settings)
         for number, (link, kind) in enumerate(chosen)
     ]
     links = [link for link, _ in chosen]
     for site, link in zip(sites, links, strict=True):
         _apply(site, link, prune_weight_grad)
+    _apply_to_lstms(sites, links)
     kinds = list(dict.fromkeys(site.method for site in sites))
     report = [
         f"{', '.join(kinds)}: {len(sites)} of {len(sites) + len(others)} dropouts, {total_steps} "
@@ -138,14 +141,14 @@ def convert(
 
 
 def revert(model: nn.Module) -> None:
-    """Undoes convert: nn.Linear and nn.Dropout(p) again, the same modules and parameters.
+    """Undoes convert: nn.Linear, nn.LSTM and nn.Dropout(p) again, the same modules and parameters.
 
     Raises ValueError for a model that is not converted, or sharded since.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected an nn.Module, got {type(model).__qualname__}")
     _refuse_sharded(model)
-    converted = [m for m in model.modules() if isinstance(m, (_SiteDropout, Linear, ReLU))]
+    converted = [m for m in model.modules() if isinstance(m, (_SiteDropout, Linear, LSTM, ReLU))]
     if not converted:
         raise ValueError("model: expected a converted one, got one without dropgemm's modules")
     for module in converted:
@@ -156,6 +159,11 @@ def revert(model: nn.Module) -> None:
         elif isinstance(module, ReLU):
             module.__dict__.pop("site", None)
             module.__class__ = nn.ReLU  # type: ignore[assignment]
+        elif isinstance(module, LSTM):
+            module._modules.pop("clock", None)
+            for name in ("in_sites", "out_site", "recurrent_sites"):
+                module.__dict__.pop(name, None)
+            module.__class__ = nn.LSTM  # type: ignore[assignment]
         else:
             rate = module.__dict__.get("p", module.p)
             inplace = module.inplace
@@ -231,14 +239,19 @@ def choose(
             link.producer = None
         if sides == "output" and kind != "tile":
             link.consumer, link.further, link.direct = None, [], False
-        if kind not in ("block", "row") or link.producer is None or not link.direct:
+        # The masks of an LSTM are the same at all steps; those of conventional dropout are not.
+        if kind == "bernoulli" and _of_lstm(link):
+            link.consumer, link.direct = None, False
+        # Of the layers behind, a Linear alone multiplies by the derivative of a ReLU.
+        paired = link.producer is not None and link.direct and not _of_lstm(link)
+        if kind not in ("block", "row") or not paired:
             link.relu = None
         reason = _obstacle(link, kind, sides)
         if reason:
             rejected.append((link.name, reason))
         else:
             chosen.append((link, kind))
-    return chosen, rejected
+    return chosen, list(dict.fromkeys(rejected))  # an LSTM's links have one name
 
 
 def _method_of(name: str, method: Methods) -> Method | None:
@@ -255,6 +268,10 @@ def _pattern_of(name: str, method: Mapping[str, Method | None]) -> str | None:
 
 def _obstacle(link: Link, kind: Method, sides: Sides) -> str:
     """Why this link cannot be converted, or nothing."""
+    if link.layer and link.consumer is None:
+        if kind == "bernoulli":
+            return "conventional dropout between its layers is that of nn.LSTM"
+        return f'it drops between its layers, which are inputs (sides="{sides}")'
     if kind == "tile" and not (link.direct and link.consumer is not None):
         return link.reason or "no nn.Linear alone reads it, whose weight could be dropped instead"
     if kind in ("block", "row") and link.producer is None and link.consumer is None:
@@ -270,29 +287,29 @@ def make_site(
     outputs = None
     if kind == "tile":
         assert link.consumer is not None
-        layer = link.consumer[1]
-        outputs = layer.out_features
+        outputs = _outputs(link.consumer[1])
+    features = _features(link)
     try:
-        if kind == "tile":
-            settings = replace(settings, weight_tile=_fitting_tile(layer, p, settings))
+        if outputs is not None and features is not None:
+            settings = replace(settings, weight_tile=_fitting_tile(outputs, features, p, settings))
         return Site(
-            clock, number, _features(link), p, kind, outputs=outputs, folded=link.direct,
+            clock, number, features, p, kind, outputs=outputs, folded=link.direct,
             **settings.state(),
         )  # fmt: skip
     except ValueError as error:
         raise ValueError(f"'{link.name}': {error}") from None
 
 
-def _fitting_tile(layer: nn.Linear, p: float, settings: Settings) -> tuple[int, int]:
+def _fitting_tile(outputs: int, inputs: int, p: float, settings: Settings) -> tuple[int, int]:
     """The asked tile, made smaller where a weight has fewer tiles than a pattern needs."""
     if p == 1.0:
         return settings.weight_tile
     periods = search_distribution(p, settings.max_period, settings.search).max_period
     height, width = settings.weight_tile
-    if ceil_div(layer.out_features, height) < periods:
-        height = max(layer.out_features // periods, 1)
-    if ceil_div(layer.in_features, width) < periods:
-        width = max(layer.in_features // periods, 1)
+    if ceil_div(outputs, height) < periods:
+        height = max(outputs // periods, 1)
+    if ceil_div(inputs, width) < periods:
+        width = max(inputs // periods, 1)
     return height, width
 
 
@@ -324,15 +341,44 @@ def _refuse_shared(model: nn.Module, links: list[Link]) -> None:
 def _features(link: Link) -> int | None:
     if link.producer is not None:
         return link.producer[1].out_features
-    return link.consumer[1].in_features if link.consumer is not None else None
+    if link.consumer is None:
+        return None
+    layer = link.consumer[1]
+    if isinstance(layer, nn.LSTM):
+        return layer.hidden_size if link.layer else layer.input_size
+    return layer.in_features
+
+
+def _outputs(layer: Reader) -> int:
+    """The rows of the weight that a layer's input meets; of an LSTM those of one gate."""
+    return layer.hidden_size if isinstance(layer, nn.LSTM) else layer.out_features
+
+
+def _of_lstm(link: Link) -> bool:
+    return link.consumer is not None and isinstance(link.consumer[1], nn.LSTM)
+
+
+def _apply_to_lstms(sites: list[Site], links: list[Link]) -> None:
+    """Makes an LSTM of each nn.LSTM among the readers, with the sites of its layers."""
+    places: dict[nn.LSTM, list[Site | None]] = {}
+    for site, link in zip(sites, links, strict=True):
+        for _, layer in link.consumers:
+            if isinstance(layer, nn.LSTM):
+                places.setdefault(layer, [None] * layer.num_layers)[link.layer] = site
+    for module, in_sites in places.items():
+        lstm: Any = module
+        lstm.__class__ = LSTM
+        lstm.attach(in_sites)
 
 
 def _apply(site: Site, link: Link, prune_weight_grad: bool) -> None:
     dropout: Any = link.dropout
-    dropout.__class__ = DROPOUTS[site.method]
-    dropout.attach(site)
+    if not isinstance(dropout, nn.LSTM):
+        dropout.__class__ = DROPOUTS[site.method]
+        dropout.attach(site)
     reads = "weight_site" if site.method == "tile" else "in_site"
-    beside: list[tuple[Any, str]] = [(layer, reads) for _, layer in link.consumers]
+    readers = (layer for _, layer in link.consumers if not isinstance(layer, nn.LSTM))
+    beside: list[tuple[Any, str]] = [(layer, reads) for layer in readers]
     if link.producer is not None:
         beside.append((link.producer[1], "out_site"))
     for layer, attribute in beside:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import fx, nn
 
 from dropgemm.torch.graph import Forward, has_hooks
+from dropgemm.torch.lstm import unsupported
 from dropgemm.torch.operations import (
     argument,
     element_wise,
@@ -21,28 +22,39 @@ from dropgemm.torch.operations import (
     writes,
 )
 
+Reader = nn.Linear | nn.LSTM
 Named = tuple[str, nn.Linear]
+NamedReader = tuple[str, Reader]
 
 
 @dataclass
 class Link:
-    """A dropout and its neighbours, each with its name in the model."""
+    """A dropout and its neighbours, each with its name in the model.
+
+    The dropout between two layers of an nn.LSTM is a link too: both its ends are the LSTM.
+    """
 
     name: str
-    dropout: nn.Dropout
+    dropout: nn.Dropout | nn.LSTM
     producer: Named | None = None  # its output is dropped here, and nothing else reads it
-    consumer: Named | None = None  # its input is zero where this drops
+    consumer: NamedReader | None = None  # its input is zero where this drops
+    layer: int = 0  # of an LSTM that reads: the layer whose input is dropped
     direct: bool = False  # the consumer reads the dropout's own result, and nothing else does
     relu: tuple[str, nn.ReLU] | None = None  # all that is between the producer and the dropout
-    further: list[Named] = field(default_factory=list)  # other consumers, where not direct
+    further: list[NamedReader] = field(default_factory=list)  # other consumers, where not direct
     producer_reason: str = ""  # why there is none
     consumer_reason: str = ""
     obstacle: str = ""  # what leaves the dropout without either
     refusal: str = ""  # why it must stay an nn.Dropout
 
     @property
-    def consumers(self) -> list[Named]:
-        """All Linear layers whose input is zero where this drops."""
+    def rate(self) -> float:
+        """The dropout's own."""
+        return self.dropout.dropout if isinstance(self.dropout, nn.LSTM) else self.dropout.p
+
+    @property
+    def consumers(self) -> list[NamedReader]:
+        """All layers whose input is zero where this drops."""
         return [self.consumer, *self.further] if self.consumer is not None else []
 
     @property
@@ -59,6 +71,22 @@ def links_of(forward: Forward, repeated: Set[int]) -> dict[int, Link]:
     finder = _Finder(forward, repeated)
     dropouts = [node for node in forward.nodes if type(module_of(node)) is nn.Dropout]
     return {id(module_of(node)): finder.link(node) for node in reversed(dropouts)}
+
+
+def links_within(name: str, lstm: nn.LSTM) -> list[Link]:
+    """Those between the layers of an LSTM."""
+    return [
+        Link(name, lstm, consumer=(f"{name} layer {layer}", lstm), layer=layer, direct=True)
+        for layer in range(1, lstm.num_layers)
+    ]
+
+
+def _may_skip(node: fx.Node) -> bool:
+    """True for a call of a layer that may skip what is dropped of its input."""
+    module = module_of(node)
+    if type(module) is nn.LSTM:
+        return not unsupported(module)
+    return type(module) is nn.Linear
 
 
 class _Finder:
@@ -125,7 +153,7 @@ class _Finder:
             readers = self._readers(value)
             sole = sole and len(readers) == 1 and value not in self._kept
             for reader in readers:
-                is_linear = type(module_of(reader)) is nn.Linear and argument(reader) is value
+                is_linear = _may_skip(reader) and argument(reader) is value
                 zero = element_wise(reader)
                 refusal = self._refusal(reader, is_linear)
                 if is_linear and not refusal:
@@ -150,8 +178,15 @@ class _Finder:
         if not consumers:
             return reasons[0] if reasons else "nothing reads its result"
         consumers.sort(key=self._order.__getitem__)
+        direct = sole and len(consumers) == 1 and not self._written_later(dropout)
+        # An LSTM masks by itself, as its samples need not be the first dimension.
+        masking = [node for node in consumers if type(module_of(node)) is nn.LSTM]
+        if masking and not direct:
+            consumers = [node for node in consumers if node not in masking]
+            if not consumers:
+                return f"{label(masking[0])} after it is not all that reads its result"
+        link.direct = direct
         link.consumer, *link.further = [(n.meta["name"], n.meta["module"]) for n in consumers]
-        link.direct = sole and len(consumers) == 1 and not self._written_later(dropout)
         return ""
 
     def _readers(self, value: fx.Node) -> list[fx.Node]:

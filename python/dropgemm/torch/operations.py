@@ -92,9 +92,11 @@ def module_of(node: fx.Node) -> nn.Module | None:
 def argument(node: fx.Node) -> fx.Node | None:
     """The value that a node computes from, where it is one alone.
 
-    Parameters do not count, nor does the number of its samples.
+    Parameters do not count, nor does the number of its samples. Of an nn.LSTM it is the input.
     """
     listed = [*node.args, *node.kwargs.values()]
+    if type(module_of(node)) is nn.LSTM:
+        return _input_of_lstm(node)
     if node.op == "call_module" and len(listed) != 1:
         return None
     first = next((a for a in listed if isinstance(a, fx.Node) and a.op != "get_attr"), None)
@@ -102,6 +104,13 @@ def argument(node: fx.Node) -> fx.Node | None:
     if first is None or not all(_is_first_size(other, first) for other in others):
         return None
     return first if sum(a is first for a in listed) == 1 else None
+
+
+def _input_of_lstm(node: fx.Node) -> fx.Node | None:
+    states: list[fx.Node] = []
+    fx.map_arg((node.args[1:], node.kwargs), states.append)  # type: ignore[arg-type]
+    first = node.args[0] if node.args else None
+    return first if isinstance(first, fx.Node) and first not in states else None
 
 
 def element_wise(node: fx.Node) -> bool | None:

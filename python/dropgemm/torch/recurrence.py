@@ -1,0 +1,156 @@
+"""The recurrent half of an LSTM layer: a small product a step, one weight gradient a sequence."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dropgemm import _core
+from dropgemm.tile_mask import TileMask
+from dropgemm.torch import operands
+from dropgemm.torch.sequence import Group, Rows, take
+
+_sigmoid_backward: Any = torch.ops.aten.sigmoid_backward
+_tanh_backward: Any = torch.ops.aten.tanh_backward
+
+
+class Feedback(NamedTuple):
+    """What of the hidden state a layer gets back at the next step, the same at all of them.
+
+    groups: the samples that share kept units. mask: the same over the rows [total, hidden]; or
+    elements: bool [batch, hidden], where each sample has its own. scale: of what is kept.
+    """
+
+    groups: tuple[Group, ...]
+    mask: TileMask | None = None
+    elements: Tensor | None = None
+    scale: float = 1.0
+
+
+class Recurrence(torch.autograd.Function):
+    """Hidden and cell states of all steps from what the inputs give to the gates.
+
+    With i, f, g, o the columns of gates[t] + scale (h[t-1] . M) W^T + what they had before:
+
+        c[t] = sigmoid(f) c[t-1] + sigmoid(i) tanh(g)        h[t] = sigmoid(o) tanh(c[t])
+
+    gates [rows, 4 hidden] is used up: its memory becomes that of the activated gates. W
+    [4 hidden, hidden] is compacted to the kept units once, not at each step, and its gradient is
+    one product over all rows. Returns h [rows, hidden] and the last h and c [batch, hidden].
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, gates: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, rows: Rows, back: Feedback
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        weights = _compacted(weight, back)
+        hidden = gates.new_empty(rows.total, weight.shape[1])
+        cells = torch.empty_like(hidden)
+        scratch = gates.new_empty(rows.batch, gates.shape[1])
+        h, c = h0, c0
+        for step, size in zip(rows.steps, rows.sizes, strict=True):
+            sums, active = scratch[:size], gates[step]
+            _add_products(_fed_back(h[:size], back), weights, active, sums, back)
+            i, f, g, o = _quarters(torch.sigmoid(sums, out=active))  # the candidate too: one call
+            torch.tanh(_quarters(sums)[2], out=g)
+            c = torch.mul(f, c[:size], out=cells[step]).addcmul_(i, g)
+            h = torch.tanh(c, out=hidden[step]).mul_(o)
+        ctx.save_for_backward(gates, weight, hidden, cells, h0, c0)
+        ctx.rows, ctx.back = rows, back
+        return hidden, rows.last(hidden), rows.last(cells)
+
+    @staticmethod
+    def backward(ctx: Any, d_hidden: Tensor, d_h: Tensor, d_c: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "create_graph: expected False, as an LSTM that drops has no second derivatives, "
+                "got True"
+            )
+        gates, weight, hidden, cells, h0, c0 = ctx.saved_tensors
+        rows, back = ctx.rows, ctx.back
+        weights = _compacted(weight, back)
+        d_gates = torch.empty_like(gates)
+        previous = torch.empty_like(hidden)  # the state before each step
+        d_h, d_c = d_h.clone(), d_c.clone()  # of a sample: from behind the step that is looked at
+        for t in reversed(range(rows.length)):
+            step, size = rows.steps[t], rows.sizes[t]
+            before = rows.steps[t - 1] if t else slice(None)
+            c, c_before = cells[step], (cells[before] if t else c0)[:size]
+            d_h[:size] += d_hidden[step]
+            _step_backward(gates[step], c, c_before, d_h[:size], d_c[:size], d_gates[step])
+            previous[step] = _fed_back((hidden[before] if t else h0)[:size], back)
+            if t or ctx.needs_input_grad[2]:
+                _feed_gradient_back(d_gates[step], weights, d_h[:size], back)
+        d_weight = None
+        if ctx.needs_input_grad[1]:
+            d_weight = torch.empty_like(weight)
+            _product(
+                d_gates, previous, d_weight, back.scale, trans_a=True,
+                b_mask=None if back.mask is None else back.mask.arguments(),
+            )  # fmt: skip
+        return d_gates, d_weight, d_h, d_c, None, None
+
+
+def _step_backward(
+    gates: Tensor, c: Tensor, c_before: Tensor, d_h: Tensor, d_c: Tensor, d_gates: Tensor
+) -> None:
+    """Writes the gradient of a step's gates; d_c becomes that of the cells before it."""
+    i, f, g, o = _quarters(gates)
+    d_i, d_f, d_g, d_o = _quarters(d_gates)
+    tanh_c = torch.tanh(c)
+    d_c += _tanh_backward(d_h * o, tanh_c)
+    _sigmoid_backward.grad_input(d_h * tanh_c, o, grad_input=d_o)
+    _sigmoid_backward.grad_input(d_c * g, i, grad_input=d_i)
+    _sigmoid_backward.grad_input(d_c * c_before, f, grad_input=d_f)
+    _tanh_backward.grad_input(d_c * i, g, grad_input=d_g)
+    d_c *= f
+
+
+def _compacted(weight: Tensor, back: Feedback) -> list[Tensor]:
+    """For each group the columns of its kept units."""
+    return [take(weight, 1, kept).contiguous() for _, kept in back.groups]
+
+
+def _fed_back(h: Tensor, back: Feedback) -> Tensor:
+    return h if back.elements is None else h * back.elements[: len(h)]
+
+
+def _add_products(
+    h: Tensor, weights: list[Tensor], addend: Tensor, out: Tensor, back: Feedback
+) -> None:
+    """out = addend + scale h W^T, group by group."""
+    for (samples, kept), weight in zip(back.groups, weights, strict=True):
+        part = take(h[samples], 1, kept).contiguous()
+        _product(part, weight, out[samples], back.scale, trans_b=True, addend=addend[samples])
+
+
+def _feed_gradient_back(
+    d_gates: Tensor, weights: list[Tensor], d_h: Tensor, back: Feedback
+) -> None:
+    """The gradient of the hidden state before the step of d_gates."""
+    for group, weight in zip(back.groups, weights, strict=True):
+        part, of_gates = d_h[group.samples], d_gates[group.samples]
+        if group.keeps_all:
+            _product(of_gates, weight, part, back.scale)
+        else:
+            narrow = d_h.new_empty(len(part), weight.shape[1])
+            _product(of_gates, weight, narrow, back.scale)
+            part.zero_()[:, group.kept] = narrow
+    if back.elements is not None:
+        d_h *= back.elements[: len(d_h)]
+
+
+def _product(
+    a: Tensor, b: Tensor, out: Tensor, scale: float, *, addend: Tensor | None = None, **masks: Any
+) -> None:
+    _core.matmul(
+        operands.matrix("a", a), operands.matrix("b", b), operands.matrix("out", out), scale=scale,
+        addend=None if addend is None else operands.matrix("addend", addend), **masks,
+    )  # fmt: skip
+
+
+def _quarters(gates: Tensor) -> tuple[Tensor, ...]:
+    """Its columns of the input gate, the forget gate, the candidate and the output gate."""
+    return gates.view(len(gates), 4, gates.shape[1] // 4).unbind(1)
