@@ -1,0 +1,30 @@
+"""The examples run, and what they train gets better."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent.parent / "python" / "examples"
+
+
+@pytest.mark.filterwarnings("ignore:a run of .* steps at batch")
+def test_language_models_learn_a_text(tmp_path, capsys):
+    text = tmp_path / "text"
+    text.write_text("the cat sat on the mat and the dog lay on the rug near a door . " * 60)
+    example = runpy.run_path(str(EXAMPLES / "lstm_language_model.py"))
+    methods = ["conventional", "row", "units:row", "own:block", "tile"]
+    options = "--hidden 64 --batch 4 --length 8 --epochs 3 --vocabulary 20 --lr .02 --methods"
+    found = example["main"](["--text", str(text), *options.split(), *methods])
+    assert list(found) == methods
+    # 12 words, equally likely where nothing is learned, but for "the" and "on".
+    assert all(perplexity < 4.0 for perplexity in found.values()), found
+    assert capsys.readouterr().out.count("ms a step") == 3 * len(methods)
+
+
+def test_a_text_that_is_too_short_is_refused(tmp_path):
+    text = tmp_path / "text"
+    text.write_text("a few words")
+    example = runpy.run_path(str(EXAMPLES / "lstm_language_model.py"))
+    with pytest.raises(SystemExit, match="--text: expected 701 words at least in each tenth"):
+        example["main"](["--text", str(text)])
