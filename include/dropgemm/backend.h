@@ -1,5 +1,5 @@
 // A backend is one versioned table of C functions, so that one may come from a library opened at
-// run time. The front ends (gemm.h, mask.h, pattern.h, compact.h) check arguments and handle
+// run time. The front ends (gemm.h, mask.h, pattern.h, compact.h, sgd.h) check arguments and handle
 // trivial cases before a table is called; a table's functions may rely on that.
 #pragma once
 
@@ -12,6 +12,7 @@
 #include "dropgemm/gemm.h"
 #include "dropgemm/mask.h"
 #include "dropgemm/pattern.h"
+#include "dropgemm/sgd.h"
 #include "dropgemm/status.h"
 
 namespace dropgemm {
@@ -46,6 +47,7 @@ struct Backend {
   std::int32_t (*pattern_mask)(const Context* ctx, const PatternMaskArgs* args, ErrorText error);
   std::int32_t (*gather)(const Context* ctx, const CompactArgs* args, ErrorText error);
   std::int32_t (*scatter)(const Context* ctx, const ExpandArgs* args, ErrorText error);
+  std::int32_t (*sgd)(const Context* ctx, const SgdArgs* args, ErrorText error);
 };
 
 // Names of the backends that work on this machine, the one a call takes by itself first.

@@ -11,5 +11,6 @@ NB_MODULE(_core, module) {
   dropgemm::python::bind_pattern(module);
   dropgemm::python::bind_schedule(module);
   dropgemm::python::bind_search(module);
+  dropgemm::python::bind_sgd(module);
   dropgemm::python::bind_backend(module);
 }

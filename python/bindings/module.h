@@ -11,6 +11,7 @@ void bind_mask(nanobind::module_& module);
 void bind_pattern(nanobind::module_& module);
 void bind_schedule(nanobind::module_& module);
 void bind_search(nanobind::module_& module);
+void bind_sgd(nanobind::module_& module);
 void bind_backend(nanobind::module_& module);
 
 }  // namespace dropgemm::python

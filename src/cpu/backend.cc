@@ -5,6 +5,7 @@
 #include "cpu/gemm.h"
 #include "cpu/isa.h"
 #include "cpu/mask.h"
+#include "cpu/sgd.h"
 #include "registry.h"
 
 #if defined(_OPENMP)
@@ -41,7 +42,8 @@ constexpr Backend kTable = {kBackendAbi,
                             gyro_mask,
                             pattern_mask,
                             gather,
-                            scatter};
+                            scatter,
+                            sgd};
 
 }  // namespace
 }  // namespace cpu

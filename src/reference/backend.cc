@@ -15,11 +15,21 @@ std::int32_t describe(char* text, std::size_t capacity) {
   return 0;
 }
 
-constexpr Backend kTable = {
-    kBackendAbi,    sizeof(Backend), "reference",
-    /*priority=*/0, available,       describe,    gemm_plan,    gemm_workspace_bytes,
-    gemm,           bernoulli_mask,  gyro_mask,   pattern_mask, gather,
-    scatter};
+constexpr Backend kTable = {kBackendAbi,
+                            sizeof(Backend),
+                            "reference",
+                            /*priority=*/0,
+                            available,
+                            describe,
+                            gemm_plan,
+                            gemm_workspace_bytes,
+                            gemm,
+                            bernoulli_mask,
+                            gyro_mask,
+                            pattern_mask,
+                            gather,
+                            scatter,
+                            sgd};
 
 }  // namespace
 }  // namespace reference

@@ -58,6 +58,7 @@ TEST_F(BackendTest, TablesSayWhatTheyAre) {
     EXPECT_NE(table->pattern_mask, nullptr);
     EXPECT_NE(table->gather, nullptr);
     EXPECT_NE(table->scatter, nullptr);
+    EXPECT_NE(table->sgd, nullptr);
   }
   EXPECT_GT(cpu_backend()->priority, reference_backend()->priority);
 }

@@ -18,10 +18,12 @@ from dropgemm.torch.dropout import (
 from dropgemm.torch.linear import Linear, TileDropLinear
 from dropgemm.torch.lstm import LSTM
 from dropgemm.torch.schedule import Schedule
+from dropgemm.torch.sgd import SGD
 from dropgemm.torch.site import Site
 
 __all__ = [
     "LSTM",
+    "SGD",
     "BernoulliDropout",
     "BlockDropout",
     "Clock",
