@@ -229,6 +229,19 @@ def test_what_keeps_everything_is_nn_lstm():
         torch.testing.assert_close(*pair)
 
 
+@pytest.mark.parametrize("back", [None, "own", "units"])
+def test_bfloat16(back):
+    """Rounded to 8 bits at each step, as nn.LSTM's is."""
+    lstm = make("row", back)
+    x = torch.randn(SAMPLES, 3, IN).bfloat16()
+    expected = lstm(x.double())[0]
+    y = lstm.bfloat16()(x)[0]
+    y.sum().backward()
+    assert y.dtype == lstm.weight_hh_l1.grad.dtype == torch.bfloat16
+    # |h| < 1, twice as much scaled: a rounding of each of 6 steps of 2 layers, and of the weights.
+    torch.testing.assert_close(y.double(), expected, rtol=0, atol=2 * 12 * 2.0**-8)
+
+
 @pytest.mark.parametrize("method", ["row", "block"])
 def test_dropped_elements_reach_nothing(method):
     lstm = make(method, "own", layers=1)
@@ -464,7 +477,7 @@ def test_bad_types_and_sizes_are_refused():
         LSTM(4, 8, in_sites=[3])
     lstm = LSTM(IN, HIDDEN, in_sites=[site(clock, 0, "row", IN)])
     x = torch.zeros(3, SAMPLES, IN)
-    with pytest.raises(TypeError, match=r"input: expected torch.float32 or torch.float64"):
+    with pytest.raises(TypeError, match=r"input: expected torch.float32, .* got torch.float16"):
         lstm(x.half())
     with pytest.raises(TypeError, match=r"h_0: expected torch.float32 as input"):
         lstm(x, (torch.zeros(1, SAMPLES, HIDDEN).double(),) * 2)

@@ -41,7 +41,7 @@ class LSTM(nn.LSTM):
     The LSTM applies masks and scales; a site of a dropout module before it is to be folded, and a
     folded out_site ("row", "block") leaves both to the Linear behind.
 
-    Without an active site this is nn.LSTM to the last bit. float32 and float64 on the CPU.
+    Without an active site this is nn.LSTM to the last bit. float32, float64 and bfloat16, CPU.
     ValueError for bidirectional=True and proj_size > 0, and sites that do not fit.
     """
 

@@ -45,18 +45,19 @@ class Recurrence(torch.autograd.Function):
     def forward(
         ctx: Any, gates: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, rows: Rows, back: Feedback
     ) -> tuple[Tensor, Tensor, Tensor]:
-        weights = _compacted(weight, back)
+        weights, precision = _compacted(weight, back), operands.default_precision()
         hidden = gates.new_empty(rows.total, weight.shape[1])
         cells = torch.empty_like(hidden)
         scratch = gates.new_empty(rows.batch, gates.shape[1])
         h, c = h0, c0
         for step, size in zip(rows.steps, rows.sizes, strict=True):
             sums, active = scratch[:size], gates[step]
-            _add_products(_fed_back(h[:size], back), weights, active, sums, back)
+            _add_products(_fed_back(h[:size], back), weights, active, sums, back, precision)
             i, f, g, o = _quarters(torch.sigmoid(sums, out=active))  # the candidate too: one call
             torch.tanh(_quarters(sums)[2], out=g)
             c = torch.mul(f, c[:size], out=cells[step]).addcmul_(i, g)
             h = torch.tanh(c, out=hidden[step]).mul_(o)
+        ctx.precision = precision
         ctx.save_for_backward(gates, weight, hidden, cells, h0, c0)
         ctx.rows, ctx.back = rows, back
         return hidden, rows.last(hidden), rows.last(cells)
@@ -82,12 +83,12 @@ class Recurrence(torch.autograd.Function):
             _step_backward(gates[step], c, c_before, d_h[:size], d_c[:size], d_gates[step])
             previous[step] = _fed_back((hidden[before] if t else h0)[:size], back)
             if t or ctx.needs_input_grad[2]:
-                _feed_gradient_back(d_gates[step], weights, d_h[:size], back)
+                _feed_gradient_back(d_gates[step], weights, d_h[:size], back, ctx.precision)
         d_weight = None
         if ctx.needs_input_grad[1]:
             d_weight = torch.empty_like(weight)
             _product(
-                d_gates, previous, d_weight, back.scale, trans_a=True,
+                d_gates, previous, d_weight, back.scale, ctx.precision, trans_a=True,
                 b_mask=None if back.mask is None else back.mask.arguments(),
             )  # fmt: skip
         return d_gates, d_weight, d_h, d_c, None, None
@@ -118,36 +119,52 @@ def _fed_back(h: Tensor, back: Feedback) -> Tensor:
 
 
 def _add_products(
-    h: Tensor, weights: list[Tensor], addend: Tensor, out: Tensor, back: Feedback
+    h: Tensor,
+    weights: list[Tensor],
+    addend: Tensor,
+    out: Tensor,
+    back: Feedback,
+    precision: int,
 ) -> None:
     """out = addend + scale h W^T, group by group."""
     for (samples, kept), weight in zip(back.groups, weights, strict=True):
         part = take(h[samples], 1, kept).contiguous()
-        _product(part, weight, out[samples], back.scale, trans_b=True, addend=addend[samples])
+        _product(
+            part, weight, out[samples], back.scale, precision, trans_b=True, addend=addend[samples]
+        )
 
 
 def _feed_gradient_back(
-    d_gates: Tensor, weights: list[Tensor], d_h: Tensor, back: Feedback
+    d_gates: Tensor, weights: list[Tensor], d_h: Tensor, back: Feedback, precision: int
 ) -> None:
     """The gradient of the hidden state before the step of d_gates."""
     for group, weight in zip(back.groups, weights, strict=True):
         part, of_gates = d_h[group.samples], d_gates[group.samples]
         if group.keeps_all:
-            _product(of_gates, weight, part, back.scale)
+            _product(of_gates, weight, part, back.scale, precision)
         else:
             narrow = d_h.new_empty(len(part), weight.shape[1])
-            _product(of_gates, weight, narrow, back.scale)
+            _product(of_gates, weight, narrow, back.scale, precision)
             part.zero_()[:, group.kept] = narrow
     if back.elements is not None:
         d_h *= back.elements[: len(d_h)]
 
 
 def _product(
-    a: Tensor, b: Tensor, out: Tensor, scale: float, *, addend: Tensor | None = None, **masks: Any
+    a: Tensor,
+    b: Tensor,
+    out: Tensor,
+    scale: float,
+    precision: int,
+    *,
+    addend: Tensor | None = None,
+    **rest: Any,
 ) -> None:
+    if addend is not None:
+        rest["addend"] = operands.matrix("addend", addend)
     _core.matmul(
-        operands.matrix("a", a), operands.matrix("b", b), operands.matrix("out", out), scale=scale,
-        addend=None if addend is None else operands.matrix("addend", addend), **masks,
+        operands.matrix("a", a), operands.matrix("b", b), operands.matrix("out", out),
+        scale=scale, precision=precision, **rest,
     )  # fmt: skip
 
 
