@@ -31,7 +31,7 @@ endif
 
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test test-cpp test-python lint lint-format lint-python lint-tidy tidy \
-  format bench clean
+  format bench results clean
 
 help:
 	@echo "make setup    .venv/ with dropgemm and what its tests need (torch included)"
@@ -40,6 +40,7 @@ help:
 	@echo "make lint     clang-format, clang-tidy, ruff, mypy; changes nothing"
 	@echo "make format   clang-format and ruff, in place"
 	@echo "make bench    builds and runs the benchmarks of bench/; BENCH_ARGS=... goes to google-benchmark"
+	@echo "make results  measures the tables of the READMEs again (15 minutes; SETS=... names some)"
 	@echo "make clean    removes build/ (.venv/ stays)"
 	@echo
 	@echo "JOBS=$(JOBS) compilers at once, PYTHON=$(PYTHON), PIP_ARGS='$(PIP_ARGS)'"
@@ -118,6 +119,14 @@ bench: setup build/cpp/build.ninja
 	done
 	$(RUN_LAYERS) --set layer --seconds 45 --name local_layer --overwrite
 	$(RUN_LAYERS) --set step --seconds 45 --name local_step --overwrite
+
+# What the READMEs' tables are made of, measured again: a quarter of an hour, on a machine with
+# nothing else to do. SETS=... names some.
+SETS ?= layer pattern searched table7 step optimizer work breakeven
+
+results: setup
+	for set in $(SETS); do $(RUN_LAYERS) --set $$set --overwrite || exit 1; done
+	$(BIN)/python bench/tables.py
 
 # --- Style -----------------------------------------------------------------------------------------
 

@@ -32,6 +32,17 @@ class Drop:
     period: int = 0  # of row and tile patterns; 0: drawn from a searched distribution
     search: str = "sgd"  # the method of that search
 
+    def axes(self) -> dict[str, Any]:
+        """What tells it from others of its method."""
+        names = ["method"]
+        names += [] if self.method == "tile" else ["side"]
+        names += ["period"] if self.method != "block" else []
+        names += ["p"] if self.period == 0 else []
+        names += ["search"] if self.method != "block" and self.period == 0 else []
+        names += ["rows"] if self.method == "block" else []
+        names += ["cols"] if self.method != "row" else []
+        return {name: getattr(self, name) for name in names}
+
     def __str__(self) -> str:
         sides = "both sides" if self.side == "both" else f"{self.side}s"
         if self.method == "block":
@@ -45,9 +56,9 @@ class Drop:
 
 def dropped_by(row: Mapping[str, Any]) -> str:
     """What the contender of a result's row drops, in words; "" where nothing."""
-    if "period" in row:
-        return str(Drop(**{field.name: row[field.name] for field in fields(Drop)}))
-    return str(row.get("method", ""))
+    if "work" not in row:  # of a step, or nothing
+        return str(row.get("method", ""))
+    return str(Drop(**{field.name: row[field.name] for field in fields(Drop) if field.name in row}))
 
 
 @dataclass(frozen=True)
@@ -159,24 +170,37 @@ SQUARES = tuple((hidden, hidden) for hidden in HIDDEN)
 # The rates whose kept work, of both sides, is 1, .85, .7, .55, .4, .25, .1 of the dense.
 WORK = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1)
 
-SETS: dict[str, tuple[str, tuple[Axes, ...]]] = {
-    "layer": (
+
+@dataclass(frozen=True)
+class MeasuredSet:
+    """What a set measures, why, and the seconds that it is worth."""
+
+    about: str
+    seconds: float
+    axes: tuple[Axes, ...]
+
+
+SETS = {
+    "layer": MeasuredSet(
         "one layer under blocks of 128 x 32: three products",
+        80,
         (
             LayerAxes(),
             LayerAxes(features=((1024, 1024),), batch=(256,)),
             LayerAxes(batch=(1024,), p=(0.75,)),
         ),
     ),
-    "pattern": (
+    "pattern": MeasuredSet(
         "one layer, one pattern for the batch: blocks, rows, tiles",
+        90,
         (
             LayerAxes(rows=(0,)),
             LayerAxes(method=("row", "tile"), period=(2, 4)),
         ),
     ),
-    "searched": (
+    "searched": MeasuredSet(
         "one layer, the mean over the patterns of the searched distribution",
+        60,
         (
             LayerAxes(
                 method=("row", "tile"),
@@ -185,12 +209,14 @@ SETS: dict[str, tuple[str, tuple[Axes, ...]]] = {
             ),
         ),
     ),
-    "bf16": (
+    "bf16": MeasuredSet(
         "one layer in bfloat16",
+        30,
         (LayerAxes(contenders=("stock", "medium", "bf16", "dropgemm")),),
     ),
-    "table7": (
+    "table7": MeasuredSet(
         "Gyro Dropout's table 7: forward, one side, against our own dense product",
+        10,
         (
             LayerAxes(
                 features=((1024, 1024),),
@@ -201,19 +227,22 @@ SETS: dict[str, tuple[str, tuple[Axes, ...]]] = {
             ),
         ),
     ),
-    "step": (
+    "step": MeasuredSet(
         "training steps of the MLP of Approximate Random Dropout, momentum SGD",
+        100,
         (StepAxes(method=("block", "row", "tile", "gyro")),),
     ),
-    "optimizer": (
+    "optimizer": MeasuredSet(
         "training steps of both papers' MLPs under momentum SGD, plain SGD and Adam",
+        90,
         (
             StepAxes(optimizer=("sgd", "adam")),
             StepAxes(hidden=(1024,), optimizer=("momentum", "sgd", "adam")),
         ),
     ),
-    "work": (
+    "work": MeasuredSet(
         "time against kept work: t = a + b * work",
+        150,
         (
             LayerAxes(
                 batch=GRID_BATCH,
@@ -223,8 +252,9 @@ SETS: dict[str, tuple[str, tuple[Axes, ...]]] = {
             ),
         ),
     ),
-    "breakeven": (
+    "breakeven": MeasuredSet(
         "pruned against dense where little is dropped",
+        280,
         (
             LayerAxes(
                 batch=GRID_BATCH,

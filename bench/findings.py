@@ -118,8 +118,8 @@ def print_losses(rows: Iterable[Row]) -> None:
     found = sorted(losses(rows), key=lambda loss: loss.ratio / loss.least)
     clear = [loss for loss in found if loss.clear]
     print(
-        f"\n{len(found)} below {LEAST_OVER_DENSE} of our own dense or {LEAST_OVER_MEDIUM} of medium,"
-        f" {len(clear)} of them by more than half the spread:"
+        f"\n{len(found)} below {LEAST_OVER_DENSE} of our own dense or {LEAST_OVER_MEDIUM} of "
+        f"medium, {len(clear)} of them by more than half the spread:"
     )
     for loss in clear:
         print(f"  {loss}")

@@ -78,7 +78,7 @@ seconds = _number(float, 0.01, 1e5, "seconds from 0.01 to 1e5")
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    sets = "".join(f"  {name:10s} {about}\n" for name, (about, _) in SETS.items())
+    sets = "".join(f"  {name:10s} {each.about}\n" for name, each in SETS.items())
     made = argparse.ArgumentParser(
         description=f"{__doc__}{sets}", formatter_class=argparse.RawTextHelpFormatter
     )
@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
     axis("product", "of layers", choices=PRODUCTS)
     axis("optimizer", "of steps", choices=OPTIMIZERS)
     axis("contenders", "who takes part", choices=list(products.KINDS))
-    made.add_argument("--seconds", type=seconds, default=100.0, help="time to spend, about")
+    made.add_argument("--seconds", type=seconds, help="to spend, about (default: the set's)")
     made.add_argument("--threads", type=count, default=2)
     made.add_argument("--name", help="of the result file (default: the set's)")
     made.add_argument("--overwrite", action="store_true", help="an existing result file")
@@ -117,7 +117,7 @@ AXES = (
 def chosen(args: argparse.Namespace) -> list[Case]:
     """The cases of a command line. Raises ValueError for axes or values that the set has not."""
     values = {name: tuple(value) for name in AXES if (value := getattr(args, name)) is not None}
-    axes = [override(each, values) for each in SETS[args.set][1]]
+    axes = [override(each, values) for each in SETS[args.set].axes]
     unknown = set(args.method or ()) - set(PATTERNS)
     if unknown and isinstance(axes[0], LayerAxes):
         legal = ", ".join(PATTERNS)
@@ -193,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         made.error(str(error))
     torch.set_num_threads(args.threads)
     rows: list[dict[str, Any]] = []
-    end = time.monotonic() + args.seconds
+    end = time.monotonic() + (args.seconds or SETS[args.set].seconds)
     for index, case in enumerate(cases):
         left = max(end - time.monotonic(), 0.0)
         measured = measure(case, left / (len(cases) - index))

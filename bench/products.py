@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import clever
@@ -32,7 +32,8 @@ class Operands:
         self.x = random(layer.batch, layer.inputs)
         self.dz = random(layer.batch, layer.outputs)
         self.w = random(layer.outputs, layer.inputs)
-        self.y, self.dx, self.dw = map(torch.empty_like, (self.dz, self.x, self.w))
+        # Written once, so that nobody's first turn pays for fresh memory.
+        self.y, self.dx, self.dw = map(torch.zeros_like, (self.dz, self.x, self.w))
 
 
 def _dense(on: Operands, _: Masks) -> Runs:
@@ -136,6 +137,6 @@ def contenders(layer: Layer) -> dict[str, Contender]:
                 part: [(weight, runs[part]) for weight, runs in each] for part in layer.products
             }
             work = sum(weight * one.work() for weight, one in masks)
-            dropped = {**asdict(drop), "work": work}
+            dropped = {**drop.axes(), "work": float(f"{work:.4g}")}
             found[f"{name}: {drop}"] = Contender(name, dropped, parts, settings)
     return found

@@ -87,7 +87,13 @@ def save(name: str, results: dict[str, Any], *, overwrite: bool) -> Path:
     return path_of(name)
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Read a result file."""
-    results: dict[str, Any] = json.loads(path.read_text())
+def load(name: str) -> dict[str, Any]:
+    """Read the results of a name."""
+    results: dict[str, Any] = json.loads(path_of(name).read_text())
     return results
+
+
+def result_names() -> list[str]:
+    """Of all results but those that git ignores."""
+    stems = (path.stem for path in RESULTS.glob("*.json"))
+    return sorted(stem for stem in stems if not stem.startswith("local_"))

@@ -16,7 +16,7 @@ from typing import Any
 
 Run = Callable[[], object]
 
-MIN_TURNS, MAX_TURNS = 5, 41
+MIN_TURNS, MIN_TURNS_SLOW, MAX_TURNS = 5, 3, 41
 MIN_SECONDS = 2e-3  # of a contender's timed runs in a turn
 WARM_BELOW = 0.25  # seconds; what takes longer is not run untimed
 
@@ -61,6 +61,12 @@ class Times:
             name: {part: [] for part in parts} for name in contenders
         }
 
+    def add_turn(self, turn: Mapping[str, Mapping[str, float]]) -> None:
+        """Adds the seconds of each contender's parts in one turn."""
+        for name, parts in turn.items():
+            for part, seconds in parts.items():
+                self.seconds[name][part].append(seconds)
+
     def add_sum(self, name: str, parts: Sequence[str]) -> None:
         """Adds a part that is the sum of others."""
         for row in self.seconds.values():
@@ -76,43 +82,51 @@ class Times:
         return Summary.of([slow / fast for slow, fast in zip(theirs, ours, strict=True)])
 
 
-def _clock(contender: Contender, calls: int) -> dict[str, float]:
-    """Seconds of each part, the mean of `calls` rounds through all of them."""
+def _round(contender: Contender, calls: int, *, untimed: bool = False) -> dict[str, float]:
+    """Seconds of each part: the mean of `calls` rounds through all of them, after an untimed one.
+
+    Of a weighted sum of runs, the sum.
+    """
     spent = dict.fromkeys(contender.parts, 0.0)
-    for _ in range(calls):
-        for part, runs in contender.parts.items():
-            for weight, run in runs:
-                start = time.perf_counter()
-                run()
-                spent[part] += weight * (time.perf_counter() - start)
-    return {part: seconds / max(calls, 1) for part, seconds in spent.items()}
+    with contender.settings():
+        if untimed:
+            for runs in contender.parts.values():
+                for _, run in runs:
+                    run()
+        for _ in range(calls):
+            for part, runs in contender.parts.items():
+                for weight, run in runs:
+                    start = time.perf_counter()
+                    run()
+                    spent[part] += weight * (time.perf_counter() - start)
+    return {part: seconds / calls for part, seconds in spent.items()}
 
 
 def interleaved(contenders: Mapping[str, Contender], seconds: float) -> Times:
-    """Times the contenders, in turn and every other turn in reverse, for about `seconds`.
+    """Time the contenders, in turn and every other turn in reverse, for about `seconds`.
 
-    At least 5 turns (3 where the first took a third of the time already), at most 41.
+    At least 5 turns, or 3 where 5 do not fit, and at most 41.
     """
-    calls: dict[str, int] = {}
-    untimed: dict[str, int] = {}
-    turn_seconds = 0.0
-    for name, contender in contenders.items():
-        with contender.settings():
-            _clock(contender, 1)
-            start = time.perf_counter()
-            _clock(contender, 1)
-            cost = time.perf_counter() - start
-        calls[name] = max(1, round(MIN_SECONDS / cost))
-        untimed[name] = int(cost < WARM_BELOW)
-        turn_seconds += cost * (calls[name] + untimed[name])
-    least = MIN_TURNS if 3 * turn_seconds < seconds else 3
-    turns = max(least, min(MAX_TURNS, int(seconds / turn_seconds)))
     times = Times(contenders, next(iter(contenders.values())).parts)
+    first = {name: _round(contender, 1) for name, contender in contenders.items()}
+    slow = {name for name, parts in first.items() if sum(parts.values()) > WARM_BELOW}
+    cost = {
+        name: sum((first[name] if name in slow else _round(contender, 1)).values())
+        for name, contender in contenders.items()
+    }
+    calls = {name: max(1, round(MIN_SECONDS / cost[name])) for name in contenders}
+    turn_seconds = sum(cost[name] * (calls[name] + (name not in slow)) for name in contenders)
+    least = MIN_TURNS if MIN_TURNS * turn_seconds < seconds else MIN_TURNS_SLOW
+    turns = max(least, min(MAX_TURNS, int(seconds / turn_seconds)))
+    if len(slow) == len(contenders):  # the first round was as good as any other
+        turns -= 1
+        times.add_turn(first)
     for turn in range(turns):
-        for name in list(contenders)[:: 1 if turn % 2 == 0 else -1]:
-            contender = contenders[name]
-            with contender.settings():
-                _clock(contender, untimed[name])
-                for part, spent in _clock(contender, calls[name]).items():
-                    times.seconds[name][part].append(spent)
+        order = list(contenders)[:: 1 if turn % 2 == 0 else -1]
+        times.add_turn(
+            {
+                name: _round(contenders[name], calls[name], untimed=name not in slow)
+                for name in order
+            }
+        )
     return times

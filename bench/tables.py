@@ -1,0 +1,245 @@
+"""The tables of results in the READMEs, made of bench/results/*.json.
+
+    python bench/tables.py            rewrites every table
+    python bench/tables.py --check    says which differ from what it would write
+
+A table stands between two lines:
+
+    <!-- bench/tables.py: NAME -->
+    <!-- end of NAME -->
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import accuracies
+import findings
+from accuracies import markdown
+from cases import ALL_PRODUCTS, PRODUCTS, dropped_by
+from record import load, result_names
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "bench/README.md")
+BLOCK = re.compile(
+    r"(?P<begin><!-- bench/tables\.py: (?P<name>\S+) -->\n)(?P<body>.*?)"
+    r"(?P<end><!-- end of (?P=name) -->)",
+    re.DOTALL,
+)
+
+Row = Mapping[str, Any]
+METHODS = {
+    "block": "blocks of 128 rows x 32",
+    "row": "row patterns",
+    "tile": "tile patterns",
+    "gyro": "gyro",
+}
+
+
+def source(name: str) -> str:
+    """Where a table comes from."""
+    machine = load(name)["machine"]
+    commit = machine["commit"] + (", uncommitted changes" if machine["uncommitted"] else "")
+    return f"\n`{name}.json`: {machine['threads']} threads, {machine['date']}, commit {commit}.\n"
+
+
+def pick(rows: Iterable[Row], **values: Any) -> list[Row]:
+    """The rows that have these values."""
+    return [row for row in rows if all(row.get(key) == value for key, value in values.items())]
+
+
+def times(row: Row, baseline: str) -> str:
+    """The ratio to a baseline."""
+    return f"{row['x'][baseline]:.2f}"
+
+
+def spread(value: float) -> str:
+    """In percent."""
+    return f"{100 * value:.0f} %"
+
+
+def machines() -> str:
+    """The machines of all results of layers.py."""
+    found = {}
+    for result in result_names():
+        if result.startswith("accuracy_"):
+            continue
+        machine = load(result)["machine"]
+        family = dict(re.findall(r"(cpu family|model) (\d+)", machine["cpu"]))
+        name = re.sub(r"model name ([^,]*).*", r"\1", machine["cpu"])
+        line = (
+            f"{machine['cores']} cores of an {name} (family {family.get('cpu family', '?')} model "
+            f"{family.get('model', '?')}), PyTorch {machine['torch'].partition('+')[0]}"
+        )
+        found[line] = None
+    return "Measured on " + "; ".join(found) + ".\n"
+
+
+def steps(name: str) -> str:
+    """Whole training steps."""
+    result = load(name)
+    rows = []
+    for row in pick(result["rows"], contender="dropgemm"):
+        same = {key: row[key] for key in ("batch", "hidden", "optimizer", "p")}
+        (stock,) = pick(result["rows"], contender="stock", **same)
+        network = [f"784-{row['hidden']}-{row['hidden']}-10, {row['optimizer']}"]
+        rows.append(
+            [
+                *(network if name == "optimizer" else []),
+                f"{row['batch']}",
+                METHODS[row["method"]],
+                f"{stock['ms']:.1f} ms",
+                f"{row['ms']:.1f} ms ({spread(row['spread'])})",
+                *(
+                    times(row, b)
+                    for b in ("stock", "medium", "ready masks", "index_select", "bf16")
+                ),
+            ]
+        )
+    header = ["batch", "dropped", "stock PyTorch", "dropgemm (spread)"]
+    header += ["x stock", 'x "medium"', "x ready masks", "x `index_select`", "x bf16"]
+    if name == "optimizer":
+        header.insert(0, "network, optimizer")
+    return markdown(header, rows) + source(name)
+
+
+def layers(name: str) -> str:
+    """The three products of layers."""
+    result = load(name)
+    rows = []
+    for whole in pick(result["rows"], contender="dropgemm", part=ALL_PRODUCTS):
+        drop = dropped_by(whole)
+        each = [
+            row
+            for part in (*PRODUCTS, ALL_PRODUCTS)
+            for row in pick(result["rows"], contender="dropgemm", part=part)
+            if dropped_by(row) == drop and _shape(row) == _shape(whole)
+        ]
+        rows.append(
+            [
+                f"{whole['inputs']} x {whole['outputs']}, batch {whole['batch']}",
+                drop,
+                *(f"{times(row, 'stock')} / {times(row, 'medium')}" for row in each),
+                spread(whole["x_spread"]["medium"]),
+                times(whole, "index_select"),
+                f"{1 / whole['work']:.2f}",
+            ]
+        )
+    header = ["layer", "dropped", *PRODUCTS, "all three", "spread", "x `index_select`", "ideal"]
+    return markdown(header, rows) + source(name)
+
+
+def _shape(row: Row) -> tuple[int, int, int]:
+    return row["inputs"], row["outputs"], row["batch"]
+
+
+def table7() -> str:
+    """One side pruned, forward, against our own dense product."""
+    rows = pick(load("table7")["rows"], contender="dropgemm")
+    lines = []
+    for p in sorted({row["p"] for row in rows}):
+        sides = [pick(rows, p=p, side=side)[0] for side in ("input", "output")]
+        cells = [f"{times(row, 'dense')} ({spread(row['x_spread']['dense'])})" for row in sides]
+        lines.append([f"{p:g}", *cells, f"{1 / sides[0]['work']:.2f}"])
+    header = ["p", "inputs dropped, x own dense (spread)", "outputs dropped", "ideal"]
+    return markdown(header, lines) + source("table7")
+
+
+def work() -> str:
+    """Time against kept work."""
+    fits = findings.fits(load("work")["rows"])
+    lines = []
+    totals = [fit for fit in fits if fit.part == ALL_PRODUCTS]
+    for whole in sorted(totals, key=lambda fit: (fit.inputs, fit.outputs, fit.batch)):
+        same = [fit for fit in fits if (fit.inputs, fit.batch) == (whole.inputs, whole.batch)]
+        worst = [fit.worst for fit in same if fit.part != ALL_PRODUCTS and fit.worst is not None]
+        lines.append(
+            [
+                f"{whole.inputs} x {whole.outputs}",
+                f"{whole.batch}",
+                *(f"{fit.a:.3g} + {fit.b:.3g}" for fit in same if fit.part != ALL_PRODUCTS),
+                f"{max(worst):+.0%}" if worst else "",
+            ]
+        )
+    header = ["layer", "batch", *(f"{part}, a + b ms" for part in PRODUCTS), "worst excess"]
+    return markdown(header, lines) + source("work")
+
+
+def breakeven() -> str:
+    """Pruned over own dense at small rates, and own dense over "medium": the worst product."""
+    rows = load("breakeven")["rows"]
+    products = [row for row in rows if row["part"] in PRODUCTS]
+    kinds = sorted({(row["p"], row["side"]) for row in pick(rows, contender="dropgemm")})
+    lines = []
+    for shape in sorted({_shape(row) for row in products}):
+        here = [row for row in products if _shape(row) == shape]
+
+        def least(baseline: str, **values: Any) -> str:
+            return f"{min(row['x'][baseline] for row in pick(here, **values)):.2f}"  # noqa: B023
+
+        pruned = [least("dense", contender="dropgemm", p=p, side=side) for p, side in kinds]
+        dense = least("medium", contender="dense")
+        lines.append([f"{shape[0]} x {shape[1]}", f"{shape[2]}", *pruned, dense])
+    names = [f"p = {p:g}, {'both' if side == 'both' else 'one side'}" for p, side in kinds]
+    header = ["layer", "batch", *names, 'own dense, x "medium"']
+    return markdown(header, lines) + source("breakeven")
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "machines": machines,
+    "step": lambda: steps("step"),
+    "optimizer": lambda: steps("optimizer"),
+    "layer": lambda: layers("layer"),
+    "pattern": lambda: layers("pattern"),
+    "searched": lambda: layers("searched"),
+    "table7": table7,
+    "work": work,
+    "breakeven": breakeven,
+    "accuracy": accuracies.blocks,
+    "accuracy_patterns": accuracies.patterns,
+}
+
+
+def filled(text: str) -> str:
+    """A document with every table made anew. Raises ValueError for a table that is none."""
+
+    def replaced(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in TABLES:
+            raise ValueError(f"{name}: expected a table of {', '.join(TABLES)}")
+        return f"{match['begin']}\n{TABLES[name]()}\n{match['end']}"
+
+    return BLOCK.sub(replaced, text)
+
+
+def differing() -> Iterator[tuple[Path, str]]:
+    """Documents that do not say what the results say, and what they would."""
+    for path in (ROOT / name for name in DOCUMENTS):
+        text = path.read_text()
+        if (wanted := filled(text)) != text:
+            yield path, wanted
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Rewrite the tables, or check them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args(arguments)
+    stale = False
+    for path, wanted in differing():
+        stale = True
+        print(f"{path.relative_to(ROOT)}: {'differs' if args.check else 'rewritten'}")
+        if not args.check:
+            path.write_text(wanted)
+    return int(stale and args.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
