@@ -144,7 +144,6 @@ void multiply_tile(const Product<F>& p, const Epilogue<typename F::Storage>& epi
 template <class F>
 void run_item(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue,
               std::int64_t block_first, const Item& item, typename Product<F>::Scratch& scratch) {
-  const std::int64_t mr = p.kernels->mr, nr = p.kernels->nr;
   const std::int64_t first_unit = p.n.unit_of(item.n_first);
   for (std::int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += p.k_block) {
     const std::int64_t k1 = std::min(p.k, k0 + p.k_block);
@@ -162,15 +161,15 @@ void run_item(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue
       const std::int64_t mu = p.m.unit_of(m);
       if (mu != listed) list_strip(p, epilogue, mu, item, k0, k1, scratch);
       listed = mu;
-      const auto* a = p.packed_a + ((m - block_first) * p.words(p.k) + k0 / F::kDepths) * mr;
+      const auto* a =
+          scratch.packed_a + (m - block_first) * p.a_stride() + p.words(k0) * p.kernels->mr;
       for (std::int64_t n = item.n_first; n < item.n_last; ++n) {
         const std::int64_t unit = p.n.unit_of(n) - first_unit;
         const std::int32_t count = scratch.counts[unit];
         if (count == kZeros) zero_tile(p, epilogue, m, n);
         if (count < 0) continue;
-        multiply_tile(p, epilogue, a,
-                      scratch.packed_b + (n - item.n_first) * p.words(p.k_block) * nr, m, n, count,
-                      scratch.segments + (unit + 1) * p.max_segments(), k0, k1, scratch.acc);
+        multiply_tile(p, epilogue, a, scratch.packed_b + (n - item.n_first) * p.b_stride(), m, n,
+                      count, scratch.segments + (unit + 1) * p.max_segments(), k0, k1, scratch.acc);
       }
     }
     if (p.k == 0) break;
@@ -255,14 +254,12 @@ void run_team(const Product<F>& p, const Epilogue<typename F::Storage>& whole) {
   constexpr std::int64_t kPanelsAtOnce = 4;
   for (std::int64_t first = 0; first < p.m.count(); first += p.m_block) {
     const std::int64_t last = std::min(p.m.count(), first + p.m_block);
-    const std::int64_t groups = (last - first + kPanelsAtOnce - 1) / kPanelsAtOnce;
+    if (p.own_a) {
+      pack_a(p, first, first, last, scratch);
+    } else {
 #pragma omp for schedule(dynamic, 1)
-    for (std::int64_t g = 0; g < groups; ++g) {
-      const std::int64_t end = std::min(last, first + (g + 1) * kPanelsAtOnce);
-      for (std::int64_t m = first + g * kPanelsAtOnce; m < end;) {
-        const std::int64_t unit_end = std::min(end, p.m.unit_end(m));
-        pack_a(p, first, m, unit_end, scratch);
-        m = unit_end;
+      for (std::int64_t m = first; m < last; m += kPanelsAtOnce) {
+        pack_a(p, first, m, std::min(last, m + kPanelsAtOnce), scratch);
       }
     }
     const std::int64_t slabs = std::min(last - first, p.slabs);

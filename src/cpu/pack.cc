@@ -121,13 +121,16 @@ std::int32_t whole_depth(std::int64_t k0, std::int64_t k1, Segment* out) {
 template <class F>
 void pack_a(const Product<F>& p, std::int64_t block_first, std::int64_t first, std::int64_t last,
             typename Product<F>::Scratch& scratch) {
-  const std::int32_t count =
-      p.plan.path == GemmPath::kPruned
-          ? p.units.a_segments(p.m.unit_of(first), scratch.words, scratch.segments)
-          : whole_depth(0, p.k, scratch.segments);
-  const std::int64_t panel_stride = p.words(p.k) * p.kernels->mr;
-  pack(p, a_operand(p), first, last, 0, p.k, count, scratch.segments,
-       p.packed_a + (first - block_first) * panel_stride, panel_stride);
+  for (std::int64_t m = first; m < last;) {
+    const std::int64_t end = std::min(last, p.m.unit_end(m));
+    const std::int32_t count =
+        p.plan.path == GemmPath::kPruned
+            ? p.units.a_segments(p.m.unit_of(m), scratch.words, scratch.segments)
+            : whole_depth(0, p.k, scratch.segments);
+    pack(p, a_operand(p), m, end, 0, p.k, count, scratch.segments,
+         scratch.packed_a + (m - block_first) * p.a_stride(), p.a_stride());
+    m = end;
+  }
 }
 
 template <class F>
@@ -142,9 +145,8 @@ void pack_b(const Product<F>& p, std::int64_t strip_first, std::int64_t first, s
   } else {
     count = whole_depth(k0, k1, scratch.segments);
   }
-  const std::int64_t panel_stride = p.words(p.k_block) * p.kernels->nr;
   pack(p, b_operand(p), first, last, k0, k1, count, scratch.segments,
-       scratch.packed_b + (first - strip_first) * panel_stride, panel_stride);
+       scratch.packed_b + (first - strip_first) * p.b_stride(), p.b_stride());
 }
 
 #define DROPGEMM_INSTANTIATE(F)                                                        \

@@ -9,12 +9,16 @@ namespace dropgemm::cpu {
 namespace {
 
 // Cache budgets in bytes: a thread's packed B stays in its L2 with a panel of A beside it, and
-// the packed A that all threads share stays in L3.
+// packed A stays in L3.
 constexpr std::int64_t kPackedB = 448 << 10;
 constexpr std::int64_t kPackedA = 16 << 20;
 constexpr std::int64_t kDepthBytes = 16 << 10;  // of one lane: 4096 float32
 constexpr std::int64_t kMaxPanelsB = 64;
 constexpr std::int64_t kItemsPerThread = 6;
+
+// In teams of at most so many every thread packs A for itself: waiting for one another, and lines
+// that another core wrote last, cost more than packing twice.
+constexpr int kOwnA = 4;
 
 std::int64_t whole(std::int64_t x) { return std::max<std::int64_t>(x, 1); }
 
@@ -23,7 +27,7 @@ typename Product<F>::Scratch lay_out_scratch(const Product<F>& p, std::int64_t n
                                              std::int64_t k_block, Arena& arena) {
   typename Product<F>::Scratch s;
   const std::int64_t nr = p.kernels->nr, mr = p.kernels->mr;
-  s.packed_b = arena.take<typename F::Packed>(n_block * p.words(k_block) * nr);
+  s.packed_b = arena.take<typename F::Packed>(n_block * p.panel_stride(k_block, nr));
   s.acc = arena.take<typename F::Sum>(mr * nr);
   s.segments = arena.take<Segment>((n_block + 1) * p.max_segments());
   s.counts = arena.take<std::int32_t>(n_block);
@@ -34,10 +38,10 @@ typename Product<F>::Scratch lay_out_scratch(const Product<F>& p, std::int64_t n
 // Blocks for a product of this many packed rows, columns and depth.
 template <class F>
 void choose_blocks(Product<F>& p) {
-  const std::int64_t bytes = sizeof(typename F::Packed), nr = p.kernels->nr, mr = p.kernels->mr;
+  const std::int64_t bytes = sizeof(typename F::Packed);
   // D must not round what another pass over the depth adds to.
   p.k_block = F::kExactPartials ? std::min(p.k, kDepthBytes / bytes * F::kDepths) : p.k;
-  const std::int64_t fits = kPackedB / (whole(p.words(p.k_block)) * nr * bytes);
+  const std::int64_t fits = kPackedB / (p.b_stride() * bytes);
   // Many strips: as many for every thread, each packed once. Few: the rows of A are cut as well,
   // so that threads finish together, and every thread packs every strip for itself.
   const std::int64_t panels = whole(p.n.count());
@@ -50,7 +54,7 @@ void choose_blocks(Product<F>& p) {
     p.slabs = (kItemsPerThread * p.threads + p.strips - 1) / p.strips;
   }
   p.n_block = (panels + p.strips - 1) / p.strips;
-  const std::int64_t rows = kPackedA / (whole(p.words(p.k)) * mr * bytes);
+  const std::int64_t rows = kPackedA / (p.a_stride() * bytes);
   p.m_block = std::min(whole(p.m.count()), whole(rows));
 }
 
@@ -59,7 +63,9 @@ void choose_blocks(Product<F>& p) {
 template <class F>
 typename Product<F>::Scratch Product<F>::scratch_of(int thread) const {
   Arena arena(scratch_base + static_cast<std::size_t>(thread) * scratch_bytes);
-  return lay_out_scratch(*this, n_block, k_block, arena);
+  Scratch s = lay_out_scratch(*this, n_block, k_block, arena);
+  s.packed_a = packed_a + (own_a ? thread * packed_a_words : 0);
+  return s;
 }
 
 template <class F>
@@ -78,12 +84,14 @@ Product<F> make_product(const GemmArgs& args, int threads, Arena& arena) {
   p.n = {s.n, whole(pruned ? p.plan.unit_n : s.n), p.kernels->nr};
   p.k = s.k;
   choose_blocks(p);
-  p.packed_a = arena.take<typename F::Packed>(p.m_block * p.words(p.k) * p.kernels->mr);
+  p.own_a = threads <= kOwnA;
+  p.packed_a_words = p.m_block * p.a_stride();
+  p.packed_a = arena.take<typename F::Packed>(p.packed_a_words * (p.own_a ? threads : 1));
   // Fewer columns of B at a time take less room, and less depth may take more columns.
   Arena measure(nullptr);
   lay_out_scratch(p, kMaxPanelsB, 0, measure);
   const std::int64_t word = sizeof(typename F::Packed);
-  const std::int64_t most = kPackedB + p.words(p.k_block) * p.kernels->nr * word;
+  const std::int64_t most = kPackedB + p.b_stride() * word;
   p.scratch_bytes = measure.bytes() + static_cast<std::size_t>(most);
   p.scratch_bytes = (p.scratch_bytes + 4095) / 4096 * 4096;
   p.scratch_base = arena.take<std::byte>(static_cast<std::int64_t>(p.scratch_bytes) * threads);
@@ -97,10 +105,9 @@ void read_masks(Product<F>& p) {
   if (p.plan.path == GemmPath::kCompact) {
     p.m = {p.axes.m.size, whole(p.axes.m.size), p.kernels->mr};
     p.n = {p.axes.n.size, whole(p.axes.n.size), p.kernels->nr};
-    const std::int64_t room = p.m_block * p.words(p.k);  // of packed A, in panels x words
     p.k = p.axes.k.size;
     choose_blocks(p);
-    p.m_block = std::min(whole(p.m.count()), whole(room / whole(p.words(p.k))));
+    p.m_block = std::min(whole(p.m.count()), whole(p.packed_a_words / p.a_stride()));
   }
 }
 

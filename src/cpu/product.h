@@ -65,13 +65,24 @@ struct Product {
   std::int64_t m_block = 0, n_block = 0, k_block = 0;
   std::int64_t strips = 1, slabs = 1;  // work items of a block of A: strips of B x slabs of A
 
-  Packed* packed_a = nullptr;  // [m_block][words(k)][mr]
-  // Words of a panel of so much depth.
+  Packed* packed_a = nullptr;       // of the team, or of one thread after the other
+  std::int64_t packed_a_words = 0;  // of the team, or of each thread
+  bool own_a = false;               // every thread packs A for itself
+
+  // Words of one lane over so much depth, and from one panel of such lanes to the next: a line more
+  // than they take, else panels of a power of two would all lie in the same few sets of a cache.
   static std::int64_t words(std::int64_t depth) { return (depth + F::kDepths - 1) / F::kDepths; }
+  static std::int64_t panel_stride(std::int64_t depth, std::int64_t lanes) {
+    constexpr std::int64_t kLine = 64 / sizeof(Packed);
+    return (words(depth) * lanes + kLine - 1) / kLine * kLine + kLine;
+  }
+  [[nodiscard]] std::int64_t a_stride() const { return panel_stride(k, kernels->mr); }
+  [[nodiscard]] std::int64_t b_stride() const { return panel_stride(k_block, kernels->nr); }
 
   // Scratch of one thread.
   struct Scratch {
-    Packed* packed_b = nullptr;   // [n_block][words(k_block)][nr]
+    Packed* packed_a = nullptr;   // m_block panels of [words(k)][mr]
+    Packed* packed_b = nullptr;   // n_block panels of [words(k_block)][nr]
     Sum* acc = nullptr;           // [mr][nr]
     Segment* segments = nullptr;  // [n_block + 1][max_segments]
     std::int32_t* counts = nullptr;
@@ -95,8 +106,8 @@ Product<F> make_product(const GemmArgs& args, int threads, Arena& arena);
 template <class F>
 void read_masks(Product<F>& product);
 
-// Packs panels [first, last) of A, one unit's, over the whole packed depth, into packed_a, where
-// panel `block_first` lies first.
+// Packs panels [first, last) of A over the whole packed depth into packed_a, where panel
+// `block_first` lies first.
 template <class F>
 void pack_a(const Product<F>& product, std::int64_t block_first, std::int64_t first,
             std::int64_t last, typename Product<F>::Scratch& scratch);
