@@ -24,7 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -67,14 +67,14 @@ class Conventional(nn.Module):
 class Pruned(nn.Module):
     """The same places dropped by dropgemm; parameters have the same names."""
 
-    def __init__(self, words: int, hidden: int, layers: int, p: float, kind: str, **settings: int):
+    def __init__(self, words: int, hidden: int, layers: int, p: float, kind: str, **settings: Any):
         super().__init__()
         back, _, method = kind.rpartition(":")
         clock = Clock()
         if method == "tile":  # of the weights that meet the inputs; the output is dropped by rows
             settings["outputs"] = hidden
 
-        def site(number: int, method: str) -> Site:
+        def site(number: int, method: Any) -> Site:
             return Site(clock, number, hidden, p, method, **settings)
 
         hidden_method = "row" if method == "tile" else method

@@ -490,3 +490,25 @@ def test_bad_types_and_sizes_are_refused():
     x.requires_grad_()
     with pytest.raises(RuntimeError, match="create_graph: expected False"):
         torch.autograd.grad(lstm(x)[0].sum(), x, create_graph=True)
+
+
+@pytest.mark.parametrize("back", [None, "own", "units"])
+@pytest.mark.parametrize("method", ["row", "block", "gyro"])
+def test_rate_1_drops_everything(method, back):
+    clock = Clock()
+    inside = site(clock, 0, method, IN)
+    all_dropped = Site(clock, 1, HIDDEN, 1.0, method, **RUN, **TILE)
+    again = {None: None, "own": Site(clock, 2, HIDDEN, 1.0, method, **RUN, **TILE)}
+    lstm = LSTM(
+        IN, HIDDEN, batch_first=True, in_sites=[inside], out_site=all_dropped,
+        recurrent_sites=[again.get(back, all_dropped)],
+    )  # fmt: skip
+    x = torch.randn(SAMPLES, 3, IN, requires_grad=True)
+    state = torch.randn(1, SAMPLES, HIDDEN)
+    y, (h, c) = lstm(x, (state, state))
+    assert not y.any()
+    assert h.isfinite().all()
+    assert torch.equal(h, state) == torch.equal(c, state) == (back == "units")
+    (y.sum() + h.sum()).backward()
+    assert lstm.weight_hh_l0.grad.isfinite().all()
+    assert x.grad.any() == (back != "units")
