@@ -256,10 +256,9 @@ DROPGEMM_AVX2 std::int64_t scatter_avx2(const std::uint32_t* bits, std::int64_t 
 template <class T>
 RowKernels<T> row_kernels() {
 #if defined(__x86_64__)
-  const char* const name = isa_name();
-  if (std::strcmp(name, "avx512") == 0) return {gather_avx512<T>, scatter_avx512<T>};
+  if (isa_has("avx512")) return {gather_avx512<T>, scatter_avx512<T>};
   if constexpr (sizeof(T) >= 4) {
-    if (std::strcmp(name, "avx2") == 0) return {gather_avx2<T>, scatter_avx2<T>};
+    if (isa_has("avx2")) return {gather_avx2<T>, scatter_avx2<T>};
   }
 #endif
   return {gather_generic<T>, scatter_generic<T>};

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <string>
 
+#include "cpu/isa.h"
 #include "cpu/product.h"
 #include "cpu/threads.h"
 #include "cpu/workspace.h"
@@ -321,12 +322,15 @@ Status run(const Context& ctx, const GemmArgs& args) {
 // Calls run(Format) with the one that the numbers of these arguments have here.
 template <class Run>
 void with_format(const GemmArgs& args, const Run& run) {
+  const bool pairs = isa_multiplies_bfloat16();
   switch (args.a.dtype) {
     case DType::kFloat32:
+      if (args.precision == Precision::kMedium && pairs) return run(F32AsBF16{});
       return run(F32{});
     case DType::kFloat64:
       return run(F64{});
     case DType::kBFloat16:
+      if (pairs) return run(BF16{});
       return run(BF16AsF32{});
   }
 }

@@ -11,6 +11,9 @@ namespace dropgemm::cpu {
 #if defined(DROPGEMM_HAVE_AVX512)
 extern const Isa kIsa_avx512;
 #endif
+#if defined(DROPGEMM_HAVE_AVX512_BF16)
+extern const BFloat16Kernels kBFloat16_avx512;
+#endif
 #if defined(DROPGEMM_HAVE_AVX2)
 extern const Isa kIsa_avx2;
 #endif
@@ -30,6 +33,20 @@ bool has_avx512() {
          __builtin_cpu_supports("fma") != 0;
 }
 #endif
+#if defined(DROPGEMM_HAVE_AVX512_BF16)
+bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16") != 0; }
+
+// AVX-512's kernels, and beside them those of bfloat16.
+const Isa& avx512_bf16() {
+  static const Isa extended = [] {
+    Isa isa = kIsa_avx512;
+    isa.name = "avx512_bf16";
+    isa.pairs = &kBFloat16_avx512;
+    return isa;
+  }();
+  return extended;
+}
+#endif
 #if defined(DROPGEMM_HAVE_AVX2)
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
@@ -39,6 +56,9 @@ bool has_avx2() {
 // Those that run here, widest first.
 std::vector<const Isa*> runnable() {
   std::vector<const Isa*> found;
+#if defined(DROPGEMM_HAVE_AVX512_BF16)
+  if (has_avx512_bf16()) found.push_back(&avx512_bf16());
+#endif
 #if defined(DROPGEMM_HAVE_AVX512)
   if (has_avx512()) found.push_back(&kIsa_avx512);
 #endif
@@ -94,6 +114,8 @@ std::atomic<const Isa*>& in_use() {
 
 const Isa& isa() { return *in_use().load(std::memory_order_relaxed); }
 const char* isa_name() { return isa().name; }
+bool isa_has(const char* name) { return std::strncmp(isa_name(), name, std::strlen(name)) == 0; }
+bool isa_multiplies_bfloat16() { return isa().pairs != nullptr; }
 Status check_isa() { return first_choice().status; }
 
 std::vector<std::string> isa_names() {
@@ -120,6 +142,14 @@ const KernelTable<F64>& kernels<F64>() {
 template <>
 const KernelTable<BF16AsF32>& kernels<BF16AsF32>() {
   return isa().bf16_as_f32;
+}
+template <>
+const KernelTable<BF16>& kernels<BF16>() {
+  return isa().pairs->bf16;
+}
+template <>
+const KernelTable<F32AsBF16>& kernels<F32AsBF16>() {
+  return isa().pairs->f32_as_bf16;
 }
 
 }  // namespace dropgemm::cpu

@@ -12,6 +12,10 @@ namespace dropgemm::cpu {
 // Chosen once: the one that DROPGEMM_CPU_ISA names, else the widest.
 [[nodiscard]] const Isa& isa();
 [[nodiscard]] const char* isa_name();
+// Whether the one in use is `name` or an extension of it.
+[[nodiscard]] bool isa_has(const char* name);
+// Whether it multiplies bfloat16, so that there are kernels() of BF16 and F32AsBF16.
+[[nodiscard]] bool isa_multiplies_bfloat16();
 
 // kInvalidArgument where DROPGEMM_CPU_ISA names none of isa_names(): the backend then does not
 // work. isa() is the widest all the same, for draws that the front ends make on the host.

@@ -48,10 +48,12 @@ struct Format {
 typedef Format<float, float> F32;
 typedef Format<double, double> F64;
 typedef Format<BFloat16, float> BF16AsF32;  // for processors that do not multiply bfloat16
+typedef Format<BFloat16, BFloat16Pair> BF16;
+typedef Format<float, BFloat16Pair> F32AsBF16;
 
 // Instantiates for every format.
 #define DROPGEMM_FOR_EACH_FORMAT(instantiate) \
-  instantiate(F32) instantiate(F64) instantiate(BF16AsF32)
+  instantiate(F32) instantiate(F64) instantiate(BF16AsF32) instantiate(BF16) instantiate(F32AsBF16)
 
 // ---- packing, storing ---------------------------------------------------------------------------
 
@@ -155,11 +157,18 @@ struct KernelTable {
   void (*select_b)(Packed* panel, const std::uint32_t* words, std::int32_t depth);
 };
 
+// Kernels of instructions that multiply bfloat16.
+struct BFloat16Kernels {
+  KernelTable<BF16> bf16;
+  KernelTable<F32AsBF16> f32_as_bf16;
+};
+
 struct Isa {
-  const char* name;
+  const char* name;  // begins with that of the instruction set that it extends
   KernelTable<F32> f32;
   KernelTable<F64> f64;
   KernelTable<BF16AsF32> bf16_as_f32;
+  const BFloat16Kernels* pairs;  // null where there are no such instructions
 };
 
 }  // namespace dropgemm::cpu

@@ -5,6 +5,6 @@ namespace dropgemm::cpu {
 
 extern const Isa kIsa_avx2;
 const Isa kIsa_avx2 = {"avx2", Kernel<F32, 32, 6, 2>::table(), Kernel<F64, 32, 6, 2>::table(),
-                       Kernel<BF16AsF32, 32, 6, 2>::table()};
+                       Kernel<BF16AsF32, 32, 6, 2>::table(), nullptr};
 
 }  // namespace dropgemm::cpu

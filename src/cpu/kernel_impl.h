@@ -31,20 +31,20 @@ struct Kernel {
                                          const P* b, T* acc) {
     Vector c[kMr][kNv] = {};
     for (std::int32_t s = 0; s < count; ++s) {
-      const P* pa = a + static_cast<std::int64_t>(segments[s].begin) * kMr;
-      const P* pb = b + static_cast<std::int64_t>(segments[s].begin) * kNr;
+      const P* pa = a + static_cast<std::int64_t>(segments[s].begin / F::kDepths) * kMr;
+      const P* pb = b + static_cast<std::int64_t>(segments[s].begin / F::kDepths) * kNr;
       // Processors look ahead within a segment, not across the gap to the next.
-      const P* next =
-          a + static_cast<std::int64_t>(segments[s + 1 < count ? s + 1 : 0].begin) * kMr;
+      const P* next = a + static_cast<std::int64_t>(segments[s + 1 < count ? s + 1 : 0].begin) /
+                              F::kDepths * kMr;
 #pragma GCC unroll 4
-      for (std::int32_t k = segments[s].length; k > 0; --k) {
-        Vector bv[kNv];
+      for (std::int32_t k = segments[s].length; k > 0; k -= F::kDepths) {
+        typename Lanes<P, kLanes>::V bv[kNv];
 #pragma GCC unroll 8
-        for (int j = 0; j < kNv; ++j) bv[j] = Register::load(pb + j * kLanes);
+        for (int j = 0; j < kNv; ++j) bv[j] = Lanes<P, kLanes>::load(pb + j * kLanes);
 #pragma GCC unroll 16
         for (int i = 0; i < kMr; ++i) {
 #pragma GCC unroll 8
-          for (int j = 0; j < kNv; ++j) c[i][j] += pa[i] * bv[j];
+          for (int j = 0; j < kNv; ++j) c[i][j] = Dot<P, kLanes>::add(c[i][j], pa[i], bv[j]);
         }
         __builtin_prefetch(next);
         next += kMr;

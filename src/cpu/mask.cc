@@ -73,9 +73,8 @@ void draw_words_generic(const DrawStream& stream, std::uint32_t block, std::int6
 // The kernels of the instruction set that the products use, so that forcing one forces both.
 DrawKernels draw_kernels() {
 #if defined(__x86_64__)
-  const char* const name = isa_name();
-  if (std::strcmp(name, "avx512") == 0) return {threshold_words_avx512, draw_words_avx512};
-  if (std::strcmp(name, "avx2") == 0) return {threshold_words_avx2, draw_words_avx2};
+  if (isa_has("avx512")) return {threshold_words_avx512, draw_words_avx512};
+  if (isa_has("avx2")) return {threshold_words_avx2, draw_words_avx2};
 #endif
   return {threshold_words_generic, draw_words_generic};
 }

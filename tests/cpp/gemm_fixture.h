@@ -32,7 +32,7 @@ class GemmTest : public ::testing::TestWithParam<Implementation> {
     if (!GetParam().isa.empty()) {
       ASSERT_TRUE(cpu::use_isa(GetParam().isa).ok());
       ASSERT_EQ(GetParam().isa, cpu::isa_name());
-      rounds_ = false;
+      rounds_ = cpu::isa_multiplies_bfloat16();
     }
   }
   void TearDown() override { ASSERT_TRUE(cpu::use_isa(cpu::isa_names().front()).ok()); }
