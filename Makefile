@@ -122,7 +122,7 @@ bench: setup build/cpp/build.ninja
 
 # What the READMEs' tables are made of, measured again: a quarter of an hour, on a machine with
 # nothing else to do. SETS=... names some.
-SETS ?= layer pattern searched table7 step optimizer work breakeven
+SETS ?= layer pattern searched bf16 table7 step step_bf16 optimizer work breakeven
 
 results: setup
 	for set in $(SETS); do $(RUN_LAYERS) --set $$set --overwrite || exit 1; done

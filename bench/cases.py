@@ -18,6 +18,9 @@ PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
 SIDES: tuple[Side, ...] = get_args(Side)
 PRODUCTS: tuple[Product, ...] = get_args(Product)
 ALL_PRODUCTS = "three products"  # their sum
+# Who takes part: what dropgemm is compared with, and dropgemm in three precisions.
+DENSE = ("stock", "medium", "bf16", "ready masks", "index_select", "dense")
+OWN = ("dropgemm", "dropgemm medium", "dropgemm bf16")
 
 
 @dataclass(frozen=True)
@@ -115,9 +118,7 @@ class LayerAxes:
     period: tuple[int, ...] = (2,)
     search: tuple[str, ...] = ("sgd",)
     product: tuple[Product, ...] = PRODUCTS
-    contenders: tuple[str, ...] = (
-        "stock", "medium", "bf16", "ready masks", "index_select", "dense", "dropgemm",
-    )  # fmt: skip
+    contenders: tuple[str, ...] = (*DENSE, "dropgemm")
 
     def drops(self) -> Iterator[Drop]:
         """Everything that the axes drop."""
@@ -150,9 +151,7 @@ class StepAxes:
     p: tuple[float, ...] = (0.5,)
     rows: tuple[int, ...] = (128,)
     method: tuple[str, ...] = ("block",)
-    contenders: tuple[str, ...] = (
-        "stock", "medium", "bf16", "ready masks", "index_select", "dense", "dropgemm",
-    )  # fmt: skip
+    contenders: tuple[str, ...] = (*DENSE, "dropgemm", "dropgemm SGD")
 
     def cases(self) -> Iterator[Step]:
         """Every network; the methods are measured side by side."""
@@ -212,7 +211,7 @@ SETS = {
     "bf16": MeasuredSet(
         "one layer in bfloat16",
         30,
-        (LayerAxes(contenders=("stock", "medium", "bf16", "dropgemm")),),
+        (LayerAxes(contenders=("stock", "medium", "bf16", *OWN)),),
     ),
     "table7": MeasuredSet(
         "Gyro Dropout's table 7: forward, one side, against our own dense product",
@@ -230,13 +229,18 @@ SETS = {
     "step": MeasuredSet(
         "training steps of the MLP of Approximate Random Dropout, momentum SGD",
         100,
-        (StepAxes(method=("block", "row", "tile", "gyro")),),
+        (StepAxes(method=("block", "row", "tile", "gyro"), contenders=(*DENSE, "dropgemm SGD")),),
+    ),
+    "step_bf16": MeasuredSet(
+        "the same in bfloat16",
+        40,
+        (StepAxes(contenders=("stock", "medium", "bf16", *OWN)),),
     ),
     "optimizer": MeasuredSet(
         "training steps of both papers' MLPs under momentum SGD, plain SGD and Adam",
         90,
         (
-            StepAxes(optimizer=("sgd", "adam")),
+            StepAxes(optimizer=("momentum", "sgd", "adam")),
             StepAxes(hidden=(1024,), optimizer=("momentum", "sgd", "adam")),
         ),
     ),

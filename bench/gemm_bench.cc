@@ -22,7 +22,7 @@ namespace dropgemm::bench {
 namespace {
 
 struct Case {
-  std::string backend, dtype, product, method, side;
+  std::string backend, dtype, precision, product, method, side;
   std::int64_t batch = 0, features = 0, outputs = 0, rows = 0, cols = 0, period = 0, threads = 0;
   double keep = 1;
 
@@ -37,7 +37,9 @@ struct Case {
       if (method == "block") line += "/rows:" + (rows > 0 ? text(rows) : "batch");
       if (method == "block" || method == "tile") line += "/cols:" + text(cols);
     }
-    return line + "/" + dtype + "/threads:" + (threads > 0 ? text(threads) : "all") + "/" + backend;
+    line += "/" + dtype;
+    if (precision != "highest" && dtype == "float32") line += "/" + precision;
+    return line + "/threads:" + (threads > 0 ? text(threads) : "all") + "/" + backend;
   }
 };
 
@@ -74,6 +76,7 @@ class Product {
     if (c.product == "forward") set(x, w, y);
     if (c.product == "input_gradient") set(y, w, x);
     if (c.product == "weight_gradient") set(y, x, w);
+    if (c.precision == "medium") args_.precision = Precision::kMedium;
     args_.trans_b = c.product == "forward";
     args_.trans_a = c.product == "weight_gradient";
   }
@@ -168,6 +171,8 @@ int main(int argc, char** argv) {
   cross(&cases, &Case::rows, axes.integers("rows", {0, 128}, 0, "of a group of blocks; 0: batch"));
   cross(&cases, &Case::cols, axes.integers("cols", {32}, 1, "of a block; sides of a tile"));
   cross(&cases, &Case::dtype, axes.words("dtype", {"float32"}, dtype_names()));
+  cross(&cases, &Case::precision,
+        axes.words("precision", {"highest"}, {"highest", "medium"}, "of float32 products"));
   cross(&cases, &Case::threads, axes.integers("threads", {0}, 0, "0: all there are"));
   cross(&cases, &Case::backend, axes.words("backend", {backends.front()}, backends));
   if (const auto status = axes.finish()) return *status;

@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
     axis("search", "how periods are searched", choices=SEARCH_METHODS)
     axis("product", "of layers", choices=PRODUCTS)
     axis("optimizer", "of steps", choices=OPTIMIZERS)
-    axis("contenders", "who takes part", choices=list(products.KINDS))
+    axis("contenders", "who takes part", choices=list(dict.fromkeys((*products.KINDS, *steps.OWN))))
     made.add_argument("--seconds", type=seconds, help="to spend, about (default: the set's)")
     made.add_argument("--threads", type=count, default=2)
     made.add_argument("--name", help="of the result file (default: the set's)")
@@ -173,12 +173,12 @@ def show(case: Case, rows: list[dict[str, Any]]) -> None:
     parts = list(dict.fromkeys(row["part"] for row in rows))
     baselines = [name for name in SHOWN if any(name in row["x"] for row in rows)]
     headings = "".join(f"{part:>22s}" for part in parts) + "".join(f"   x {b}" for b in baselines)
-    print(f"\n{case}, {rows[0]['turns']} turns\n{'':57s}{headings}")
+    print(f"\n{case}, {rows[0]['turns']} turns\n{'':60s}{headings}")
     each = len(rows) // len(parts)
     for own in (rows[index::each] for index in range(each)):
         times = "".join(f"{row['ms']:12.3f} ms ({row['spread']:4.0%})" for row in own)
         ratios = "".join(f"{own[-1]['x'].get(name, 1.0):{len(name) + 5}.2f}" for name in baselines)
-        print(f"  {own[0]['contender']:12s} {dropped_by(own[0]):42s}{times}{ratios}", flush=True)
+        print(f"  {own[0]['contender']:15s} {dropped_by(own[0]):42s}{times}{ratios}", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -10,7 +10,7 @@
 namespace dropgemm::bench {
 namespace {
 
-constexpr std::array kDTypes = {DType::kFloat32, DType::kFloat64};
+constexpr std::array kDTypes = {DType::kFloat32, DType::kFloat64, DType::kBFloat16};
 constexpr std::int64_t kCoscheduled = 8;
 
 template <class T>
@@ -68,6 +68,7 @@ Matrix::Matrix(DType dtype, std::int64_t rows, std::int64_t cols)
   view_.data = memory_.data();
   if (dtype == DType::kFloat32) fill<float>(view_.data, rows * cols);
   if (dtype == DType::kFloat64) fill<double>(view_.data, rows * cols);
+  if (dtype == DType::kBFloat16) fill<BFloat16>(view_.data, rows * cols);
 }
 
 std::int64_t Matrix::bytes() const {

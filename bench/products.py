@@ -46,7 +46,7 @@ def _dense(on: Operands, _: Masks) -> Runs:
 
 def _ready(on: Operands, masks: Masks) -> Runs:
     """Dense products times masks: of their results, or of the weight."""
-    inputs, outputs, weight = (m if m is None else m.to_dense().float() for m in masks)
+    inputs, outputs, weight = (m if m is None else m.to_dense().to(on.w.dtype) for m in masks)
     kept = on.w if weight is None else torch.empty_like(on.w)
 
     def masked_weight() -> torch.Tensor:
@@ -100,6 +100,8 @@ KINDS = {
     "index_select": Kind(_select, pruned=True, precision="medium"),
     "dense": Kind(_own, pruned=False),
     "dropgemm": Kind(_own, pruned=True),
+    "dropgemm medium": Kind(_own, pruned=True, precision="medium"),
+    "dropgemm bf16": Kind(_own, pruned=True, dtype=torch.bfloat16),
 }
 
 

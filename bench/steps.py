@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import clever
 import torch
@@ -11,6 +12,7 @@ from timing import Contender
 
 from dropgemm.demo import variants
 from dropgemm.demo.variants import Task, Variant
+from dropgemm.methods import Method
 
 
 def _select(task: Task) -> Variant:
@@ -29,6 +31,27 @@ BASELINES: dict[str, Callable[[Task], Variant]] = {
 }
 
 
+def _medium(task: Task, method: Method) -> Variant:
+    variant = variants.converted(task, method)
+    variant.precision = "medium"
+    return variant
+
+
+def _bf16(task: Task, method: Method) -> Variant:
+    variant = variants.converted(task, method)
+    variant.autocast = True
+    return variant
+
+
+# By method.
+OWN: dict[str, Callable[[Task, Method], Variant]] = {
+    "dropgemm": variants.converted,
+    "dropgemm SGD": partial(variants.converted, own_sgd=True),
+    "dropgemm medium": _medium,
+    "dropgemm bf16": _bf16,
+}
+
+
 def contenders(step: Step) -> dict[str, Contender]:
     """Every contender of a step, by a name of its own."""
     task = Task(
@@ -40,8 +63,10 @@ def contenders(step: Step) -> dict[str, Contender]:
     y = torch.randint(0, task.classes, (step.batch,), generator=generator)
     found = {}
     for name in step.contenders:
-        for method in step.methods if name == "dropgemm" else (None,):
-            variant = BASELINES[name](task) if method is None else variants.converted(task, method)
+        if name == "dropgemm SGD" and step.optimizer == "adam":
+            continue
+        for method in step.methods if name in OWN else (None,):
+            variant = BASELINES[name](task) if method is None else OWN[name](task, method)
             variant.model.train()
             run = lambda variant=variant: variant.step(x, y)  # noqa: E731
             dropped = {} if method is None else {"method": method, "rows": step.rows}

@@ -33,6 +33,19 @@ BLOCK = re.compile(
 )
 
 Row = Mapping[str, Any]
+STEP_BASELINES = {
+    "stock": "x stock",
+    "medium": 'x "medium"',
+    "ready masks": "x ready masks",
+    "index_select": "x `index_select`",
+    "bf16": "x bf16",
+}
+VARIANTS = {
+    "dropgemm": "",
+    "dropgemm SGD": ", `dropgemm.torch.SGD`",
+    "dropgemm medium": ', "medium"',
+    "dropgemm bf16": ", bfloat16",
+}
 METHODS = {
     "block": "blocks of 128 rows x 32",
     "row": "row patterns",
@@ -84,28 +97,32 @@ def steps(name: str) -> str:
     """Whole training steps."""
     result = load(name)
     rows = []
-    for row in pick(result["rows"], contender="dropgemm"):
+    for row in result["rows"]:
+        if row["contender"] not in VARIANTS:
+            continue
         same = {key: row[key] for key in ("batch", "hidden", "optimizer", "p")}
         (stock,) = pick(result["rows"], contender="stock", **same)
-        network = [f"784-{row['hidden']}-{row['hidden']}-10, {row['optimizer']}"]
         rows.append(
             [
-                *(network if name == "optimizer" else []),
+                f"784-{row['hidden']}-{row['hidden']}-10, {row['optimizer']}",
                 f"{row['batch']}",
-                METHODS[row["method"]],
+                METHODS[row["method"]] + VARIANTS[row["contender"]],
                 f"{stock['ms']:.1f} ms",
                 f"{row['ms']:.1f} ms ({spread(row['spread'])})",
-                *(
-                    times(row, b)
-                    for b in ("stock", "medium", "ready masks", "index_select", "bf16")
-                ),
+                *(times(row, b) if b in row["x"] else "" for b in STEP_BASELINES),
             ]
         )
-    header = ["batch", "dropped", "stock PyTorch", "dropgemm (spread)"]
-    header += ["x stock", 'x "medium"', "x ready masks", "x `index_select`", "x bf16"]
-    if name == "optimizer":
-        header.insert(0, "network, optimizer")
-    return markdown(header, rows) + source(name)
+    header = ["network, optimizer", "batch", "dropped", "stock PyTorch", "dropgemm (spread)"]
+    header += STEP_BASELINES.values()
+    return markdown(*_without_empty(header, rows)) + source(name)
+
+
+def _without_empty(header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """A table without columns that hold nothing, or one network in all rows."""
+    kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
+    if len({row[0] for row in rows}) == 1:
+        kept.remove(0)
+    return [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
 def layers(name: str) -> str:
@@ -132,6 +149,25 @@ def layers(name: str) -> str:
         )
     header = ["layer", "dropped", *PRODUCTS, "all three", "spread", "x `index_select`", "ideal"]
     return markdown(header, rows) + source(name)
+
+
+def bf16() -> str:
+    """Layers in bfloat16, against PyTorch's."""
+    rows = load("bf16")["rows"]
+    lines = []
+    for row in rows:
+        if row["contender"] not in VARIANTS or row["part"] != ALL_PRODUCTS:
+            continue
+        lines.append(
+            [
+                f"{row['inputs']} x {row['outputs']}, batch {row['batch']}",
+                f"{dropped_by(row)}{VARIANTS[row['contender']]}",
+                *(times(row, baseline) for baseline in ("stock", "medium", "bf16")),
+                spread(row["x_spread"]["bf16"]),
+            ]
+        )
+    header = ["layer", "dropped", "x stock", 'x "medium"', "x PyTorch's bf16", "spread"]
+    return markdown(header, lines) + source("bf16")
 
 
 def _shape(row: Row) -> tuple[int, int, int]:
@@ -194,9 +230,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "machines": machines,
     "step": lambda: steps("step"),
     "optimizer": lambda: steps("optimizer"),
+    "step_bf16": lambda: steps("step_bf16"),
     "layer": lambda: layers("layer"),
     "pattern": lambda: layers("pattern"),
     "searched": lambda: layers("searched"),
+    "bf16": bf16,
     "table7": table7,
     "work": work,
     "breakeven": breakeven,

@@ -113,11 +113,13 @@ def mlp(task: Task) -> nn.Sequential:
     )
 
 
-def make_optimizer(model: nn.Module, task: Task) -> torch.optim.Optimizer:
-    """The task's optimizer, with PyTorch's fastest update, the fused one, for every contender."""
+def make_optimizer(model: nn.Module, task: Task, *, own_sgd: bool = False) -> torch.optim.Optimizer:
+    """The task's optimizer, with PyTorch's fastest update, the fused one, or with dropgemm's."""
     if task.optimizer == "adam":
         return torch.optim.Adam(model.parameters(), lr=task.learning_rate, fused=True)
     momentum = MOMENTUM if task.optimizer == "momentum" else 0.0
+    if own_sgd:
+        return dropgemm.torch.SGD(model.parameters(), task.learning_rate, momentum)
     return torch.optim.SGD(model.parameters(), lr=task.learning_rate, momentum=momentum, fused=True)
 
 
@@ -164,10 +166,10 @@ NAMES: dict[Method, str] = {
 }
 
 
-def converted(task: Task, method: Method) -> Variant:
+def converted(task: Task, method: Method, *, own_sgd: bool = False) -> Variant:
     """The network with every dropout converted to one method."""
     model = mlp(task)
-    optimizer = make_optimizer(model, task)
+    optimizer = make_optimizer(model, task, own_sgd=own_sgd)
     schedule = dropgemm.torch.convert(
         model,
         optimizer,
