@@ -126,6 +126,7 @@ SETS ?= layer pattern searched bf16 table7 step step_bf16 optimizer work breakev
 
 results: setup
 	for set in $(SETS); do $(RUN_LAYERS) --set $$set --overwrite || exit 1; done
+	$(BIN)/python bench/plots.py work
 	$(BIN)/python bench/tables.py
 
 # --- Style -----------------------------------------------------------------------------------------

@@ -105,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--threads", type=count, default=2)
     made.add_argument("--name", help="of the result file (default: the set's)")
     made.add_argument("--overwrite", action="store_true", help="an existing result file")
+    made.add_argument("--plot", action="store_true", help="also draw bench/results/<name>.png")
     return made
 
 
@@ -205,6 +206,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = shlex.join(["bench/layers.py", *words])
     results = {"set": args.set, "command": command, "rows": rows}
     print(record.save(name, results, overwrite=args.overwrite))
+    if args.plot:
+        import plots  # matplotlib is not everybody's
+
+        print(plots.draw(name))
 
 
 if __name__ == "__main__":

@@ -298,3 +298,17 @@ def test_a_table_is_made_anew_and_an_unknown_one_refused(bench, monkeypatch):
     assert tables.filled(made) == made
     with pytest.raises(ValueError, match=r"table8: expected a table of .*table7"):
         tables.filled(text.format("table8"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--set work --batch 8 16 --features 64 96",
+        "--set step --hidden 32 --batch 16 --contenders stock medium dropgemm",
+    ],
+)
+def test_a_plot_lies_beside_the_results_where_asked_for(bench, arguments):
+    run_layers(f"{arguments} --name drawn")
+    assert not (bench / "drawn.png").exists()
+    run_layers(f"{arguments} --name drawn --overwrite --plot")
+    assert (bench / "drawn.png").read_bytes().startswith(b"\x89PNG")
