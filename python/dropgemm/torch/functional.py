@@ -13,6 +13,7 @@ from dropgemm.framework import Framework, NDArray, Pair, bits_shape, to_number
 from dropgemm.tile_mask import TileMask
 from dropgemm.torch import compact as compaction
 from dropgemm.torch import operands, ops
+from dropgemm.torch.autocast import cast
 from dropgemm.torch.autograd import Arguments, MaskArguments
 from dropgemm.torch.tracing import needs_operator, refuse_forward_ad
 
@@ -185,6 +186,8 @@ class Torch(Framework):
         out: Tensor | None,
     ) -> Tensor:
         """By the operator dropgemm::matmul, or matmul_out."""
+        if out is None:  # as PyTorch's own products are cast
+            a, b, bias, addend = cast(a, b, bias, addend)
         refuse_forward_ad(a, b, bias, addend)
         scale_value, scale_tensor = _factor("scale", scale)
         out_scale_value, out_scale_tensor = _factor("out_scale", out_scale)

@@ -9,6 +9,7 @@ from torch.nn import functional as F  # noqa: N812 (as PyTorch's users name it)
 
 from dropgemm.tile_mask import TileMask
 from dropgemm.torch import operands
+from dropgemm.torch.autocast import cast
 from dropgemm.torch.autograd import Arguments
 from dropgemm.torch.functional import mask_arguments
 from dropgemm.torch.products import NONE, RELU, LayerMasks, SkippingProducts
@@ -29,8 +30,9 @@ class Linear(nn.Linear):
     Gyro Dropout (Lee et al., 2022, 5.4) did. 4.3 prunes one side of the other two products; here
     both sides of all three are.
 
-    Training takes float32 and float64 on the CPU: TypeError says which tensor is not, ValueError
-    which dimension does not fit.
+    Training takes float32, float64 and bfloat16 on the CPU, and follows torch.autocast to bfloat16
+    and torch.set_float32_matmul_precision("medium"): TypeError says which tensor is of another
+    dtype, ValueError which dimension does not fit.
     """
 
     in_site: Site | None = None
@@ -94,7 +96,8 @@ class Linear(nn.Linear):
         if (in_site is out_site is weight_site is None) or input.numel() == 0:
             y = F.linear(input, self.weight, self.bias)
             return self._hand_over(out_site, F.relu(y)) if relu else y
-        self._check(input)
+        input, weight, bias = cast(input, self.weight, self.bias)
+        self._check(input, weight)
 
         batch, rows_per_sample = sample_rows(input)
         inputs = outputs = weights = None
@@ -112,13 +115,15 @@ class Linear(nn.Linear):
                 out_site.to_dropout.give()
         return self._hand_over(
             out_site,
-            self._product(input, LayerMasks(inputs, weights, outputs), scale, relu, relu_below),
+            self._product(
+                input, weight, bias, LayerMasks(inputs, weights, outputs), scale, relu, relu_below
+            ),
         )
 
     def _product(
-        self, input: Tensor, masks: LayerMasks, scale: float | Tensor, relu: bool, relu_below: bool
-    ) -> Tensor:
-        weight, bias = self.weight, self.bias
+        self, input: Tensor, weight: Tensor, bias: Tensor | None, masks: LayerMasks,
+        scale: float | Tensor, relu: bool, relu_below: bool,
+    ) -> Tensor:  # fmt: skip
         if isinstance(scale, float) and not needs_operator(input, weight, bias):
             result: Tensor = SkippingProducts.apply(
                 input, weight, bias, masks, scale, relu, relu_below, self.prune_weight_grad
@@ -141,13 +146,13 @@ class Linear(nn.Linear):
             out_site.to_relu.give()
         return y
 
-    def _check(self, input: Tensor) -> None:
-        for name, tensor in (("input", input), ("weight", self.weight)):
+    def _check(self, input: Tensor, weight: Tensor) -> None:
+        for name, tensor in (("input", input), ("weight", weight)):
             if not (tensor.is_cpu or tensor.is_meta):
                 raise TypeError(f"{name}: expected a CPU tensor, got one on {tensor.device}")
             operands.dtype_code(name, tensor)
-        if input.dtype != self.weight.dtype:
-            raise TypeError(f"input: expected {self.weight.dtype} as weight, got {input.dtype}")
+        if input.dtype != weight.dtype:
+            raise TypeError(f"input: expected {weight.dtype} as weight, got {input.dtype}")
         if input.shape[-1] != self.in_features:
             raise ValueError(
                 f"input: expected last dimension {self.in_features} (in_features), "
