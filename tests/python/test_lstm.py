@@ -479,6 +479,8 @@ def test_bad_types_and_sizes_are_refused():
     x = torch.zeros(3, SAMPLES, IN)
     with pytest.raises(TypeError, match=r"input: expected torch.float32, .* got torch.float16"):
         lstm(x.half())
+    with pytest.raises(TypeError, match=r"input: expected torch.float32 as weight_ih_l0"):
+        lstm(x.double())
     with pytest.raises(TypeError, match=r"h_0: expected torch.float32 as input"):
         lstm(x, (torch.zeros(1, SAMPLES, HIDDEN).double(),) * 2)
     with pytest.raises(RuntimeError, match=r"Expected hidden\[0\] size"):

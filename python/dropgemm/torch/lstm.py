@@ -204,11 +204,13 @@ class LSTM(nn.LSTM):
 
     def _state(self, x: Tensor, hx: State | None, batch: int, sizes: Tensor | None = None) -> State:
         """The state to begin with; raises as nn.LSTM does where sizes do not fit."""
-        for name in ("input", "weight_ih_l0"):
-            tensor: Tensor = x if name == "input" else getattr(self, name)
+        weight = self._weights(0).inputs
+        for name, tensor in (("input", x), ("weight_ih_l0", weight)):
             if not tensor.is_cpu:
                 raise TypeError(f"{name}: expected a CPU tensor, got one on {tensor.device}")
             operands.dtype_code(name, tensor)
+        if x.dtype != weight.dtype:
+            raise TypeError(f"input: expected {weight.dtype} as weight_ih_l0, got {x.dtype}")
         if hx is None:
             zeros = x.new_zeros(self.num_layers, batch, self.hidden_size)
             hx = zeros, zeros
