@@ -32,6 +32,13 @@ def ceil_div(x: int, y: int) -> int:
     return -(-x // y)
 
 
+def common_divisor(x: int, y: int) -> int:
+    """The greatest; not math.gcd, through which no compiled function can be traced."""
+    while y:
+        x, y = y, x % y
+    return x
+
+
 def bits_shape(shape: Pair, tile: Pair) -> Pair:
     """The shape of the bits of a mask: [tile rows, words of a tile row]."""
     return ceil_div(shape[0], tile[0]), ceil_div(ceil_div(shape[1], tile[1]), 32)

@@ -13,7 +13,7 @@ import numpy as np
 
 from dropgemm import _core
 from dropgemm.arrays import check_extent, to_integer, to_rate
-from dropgemm.framework import Array, Framework, ceil_div
+from dropgemm.framework import Array, Framework, ceil_div, common_divisor
 from dropgemm.masks import BATCH_END, INT_END, SEED_END, SITE_END, to_step
 from dropgemm.ranks import Part, RankPolicy, to_part
 from dropgemm.tile_mask import TileMask
@@ -207,9 +207,7 @@ class GyroSchedule:
             rows = max(ceil_div(batch, min(self.coscheduled, self.subnet_count)), 1)
         else:
             rows = 1 if step is None else int(self._core.group_rows(step, batch))
-        while first:  # not math.gcd, through which a compiled function could not be traced
-            rows, first = first, rows % first
-        return rows
+        return common_divisor(rows, first)
 
     def arguments(self, step: Any, rows_per_sample: int, part: Part) -> tuple[Any, ...]:
         """What dropgemm._core.gyro_mask takes after the mask's sizes."""

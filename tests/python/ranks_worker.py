@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dropgemm.methods import METHODS
 from dropgemm.ranks import RANK_POLICIES
-from dropgemm.torch import convert
+from dropgemm.torch import SGD, convert
 
 WRAPPERS = ("ddp", "fsdp2")
 CASES = list(product(WRAPPERS, RANK_POLICIES, METHODS))
@@ -83,7 +83,7 @@ def start(wrapper, policy, method):
     """A model that is trained by all ranks, its optimizer and schedule, and who steps it."""
     model = make_model()
     if wrapper == "ddp":
-        optimizer = torch.optim.SGD(model.parameters(), lr=1 / 64)
+        optimizer = SGD(model.parameters(), lr=1 / 64)
         schedule = convert(model, optimizer, method=method, rank_policy=policy, **SETTINGS)
         return DistributedDataParallel(model), optimizer, schedule, lambda: None
     schedule = convert(model, method=method, rank_policy=policy, advance="manual", **SETTINGS)
@@ -91,7 +91,7 @@ def start(wrapper, policy, method):
     for layer in (model[0], model[3], model[6]):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1 / 64)
+    optimizer = SGD(model.parameters(), lr=1 / 64)
     return model, optimizer, schedule, schedule.step
 
 

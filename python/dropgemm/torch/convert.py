@@ -55,6 +55,7 @@ def convert(
     weight_tile: tuple[int, int] = (32, 32),
     skew: int | Literal["linear"] = 1,
     scale: ScaleKind | None = None,
+    batch_dim: int = 0,
     rank_policy: RankPolicy = "disjoint",
     process_group: distributed.ProcessGroup | None = None,
 ) -> Schedule:
@@ -94,7 +95,8 @@ def convert(
         _check_optimizer(optimizer)
     settings = Settings(
         to_integer("total_steps", total_steps, 1, INT_END), seed, scale, subnets, coscheduled,
-        tile_rows, tile_cols, order, draw, max_period, search, weight_tile, skew, rank_policy,
+        tile_rows, tile_cols, order, draw, max_period, search, weight_tile, skew, batch_dim,
+        rank_policy,
     )  # fmt: skip
     rate = None if p is None else to_rate("p", p)
     _refuse_sharded(model)

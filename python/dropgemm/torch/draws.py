@@ -30,6 +30,8 @@ from dropgemm.torch import functional
 from dropgemm.torch.clock import Clock
 from dropgemm.torch.tracing import needs_operator
 
+_DIMENSIONS = 64  # that a tensor may have
+
 
 class Drawn(NamedTuple):
     """The mask of a forward, and the one factor of all that it keeps."""
@@ -50,6 +52,9 @@ class Settings:
     "row", "tile" (Song et al., 2018): max_period, search: as in search_distribution; weight_tile,
     skew: the tiles of "tile", as in TilePattern.
 
+    batch_dim: which dimension counts samples, of inputs of more than batch_dim + 1 dimensions; in
+    others the first does. 1 is for [steps, batch, features].
+
     rank_policy: what the ranks of data-parallel training have. "disjoint": their batches joined
     are one batch, and each has its rows of it. "shared": each has the masks that it would have
     alone. A pattern is one for the whole batch, and so for all ranks, under both.
@@ -68,11 +73,13 @@ class Settings:
     search: SearchMethod = "narrow"
     weight_tile: tuple[int, int] = (32, 32)
     skew: Skew = 1
+    batch_dim: int = 0
     rank_policy: RankPolicy = "disjoint"
 
     def __post_init__(self) -> None:
         """TypeError or ValueError, by the setting's name."""
         to_integer("seed", self.seed, 0, SEED_END)
+        to_integer("batch_dim", self.batch_dim, 0, _DIMENSIONS)
         for name in ("total_steps", "subnets", "coscheduled", "tile_rows", "tile_cols"):
             value = getattr(self, name)
             if value is not None or name != "total_steps":
@@ -149,21 +156,31 @@ class GyroDraws(_Latest):
             self._schedules[features, group] = found
         return found
 
-    def __call__(self, clock: Clock, batch: int, sample_rows: int, width: int) -> Drawn:
+    def __call__(
+        self, clock: Clock, batch: int, sample_rows: int, width: int, repeats: int = 1
+    ) -> Drawn:
         """The subnets of the step."""
         part = clock.ranks.part(batch, self._settings.rank_policy)
         if needs_operator(clock.step):
-            return self._draw(clock.step, batch, part, sample_rows, width)
+            return self._draw(clock.step, batch, part, sample_rows, width, repeats)
         if not clock.warned:
             clock.warned = True
-            self.schedule(width, sample_rows).warn_if_unused(part.batch)
-        return self._once((int(clock.step), batch, part, sample_rows, width), self._draw)
+            self.schedule(width, sample_rows * repeats).warn_if_unused(part.batch)
+        asked = int(clock.step), batch, part, sample_rows, width, repeats
+        return self._once(asked, self._draw)
 
     def _draw(
-        self, step: int | Tensor, batch: int, part: Part, sample_rows: int, width: int
+        self,
+        step: int | Tensor,
+        batch: int,
+        part: Part,
+        sample_rows: int,
+        width: int,
+        repeats: int,
     ) -> Drawn:
-        schedule = self.schedule(width, sample_rows)
-        return Drawn(functional.gyro_mask(schedule, step, batch, part, sample_rows), self.scale)
+        schedule = self.schedule(width, sample_rows * repeats)
+        mask = functional.gyro_mask(schedule, step, batch, part, sample_rows)
+        return Drawn(functional.repeat_rows(mask, repeats) if repeats != 1 else mask, self.scale)
 
 
 class PatternDraws(_Latest):
@@ -197,9 +214,11 @@ class PatternDraws(_Latest):
             self.scale = inverted_scale("rate", p, 1.0 - p, False)
         self._draw(0, 0, 1 if outputs is None else outputs, features)  # refuses what does not fit
 
-    def __call__(self, clock: Clock, batch: int, sample_rows: int, width: int) -> Drawn:
+    def __call__(
+        self, clock: Clock, batch: int, sample_rows: int, width: int, repeats: int = 1
+    ) -> Drawn:
         """The pattern of the step and call."""
-        rows = batch * sample_rows if self._outputs is None else self._outputs
+        rows = repeats * batch * sample_rows if self._outputs is None else self._outputs
         if needs_operator(clock.step):
             return self._draw(clock.step, clock.call, rows, width)
         return self._once((int(clock.step), clock.call, rows, width), self._draw)
@@ -241,14 +260,16 @@ class BernoulliDraws:
         self._policy = settings.rank_policy
         self.key: int | None = None  # of the last draw
 
-    def __call__(self, clock: Clock, batch: int, sample_rows: int, width: int) -> Drawn:
+    def __call__(
+        self, clock: Clock, batch: int, sample_rows: int, width: int, repeats: int = 1
+    ) -> Drawn:
         """A new draw."""
         # From PyTorch's CPU generator, as nn.Dropout draws: seeds and checkpoints replay it.
         key = torch.randint(-(1 << 63), (1 << 63) - 1, (), dtype=torch.int64)
         seed: int | Tensor = key
         if not needs_operator(key):
             seed = self.key = int(key) % (1 << 64)
-        rows = batch * sample_rows
+        rows = repeats * batch * sample_rows
         first = clock.ranks.part(rows, self._policy).first
         mask = functional.bernoulli_mask(
             rows, width, self._p, seed, self._site, 0, 0, (1, 1), first

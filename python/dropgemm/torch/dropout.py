@@ -44,7 +44,7 @@ class _SiteDropout(nn.Dropout):
         return self.site.p
 
     def forward(self, input: Tensor) -> Tensor:
-        """Any shape, the first dimension counting samples ([F] is one); the same shape."""
+        """Any shape, the site's batch_dim counting samples ([F] is one); the same shape."""
         self.site.to_dropout.take()
         if not self.site.active(self):
             return input

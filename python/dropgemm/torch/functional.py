@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dropgemm import _core
-from dropgemm.framework import Framework, NDArray, Pair, bits_shape, to_number
+from dropgemm.framework import Framework, NDArray, Pair, bits_shape, common_divisor, to_number
 from dropgemm.tile_mask import TileMask
 from dropgemm.torch import compact as compaction
 from dropgemm.torch import operands, ops
@@ -255,6 +255,21 @@ def gyro_mask(
 ) -> TileMask:
     """GyroSchedule.mask with bits in a tensor, for `rows_per_sample` rows of each sample."""
     return schedule.mask_in(TORCH, step, samples, part, rows_per_sample)
+
+
+def repeat_rows(mask: TileMask, times: int) -> TileMask:
+    """The mask of `times` matrices under one another, each masked by `mask`."""
+    (rows, cols), (height, width) = mask.shape, mask.tile
+    bits = mask.bits.view(torch.int32)
+    if rows <= height:  # one row of tiles for all
+        height = rows * times
+    else:
+        low = common_divisor(height, rows)  # tiles that end where a matrix does
+        bits = bits[torch.arange(0, rows, low) // height].repeat(times, 1)
+        height = low
+    return TileMask.trusted(
+        bits.view(torch.uint32), TORCH, (rows * times, cols), (height, width), mask.keep_hint
+    )
 
 
 def _threshold_tensor(thresholds: Any) -> Tensor | None:

@@ -13,7 +13,7 @@ from dropgemm.torch.autocast import cast
 from dropgemm.torch.autograd import Arguments
 from dropgemm.torch.functional import mask_arguments
 from dropgemm.torch.products import NONE, RELU, LayerMasks, SkippingProducts
-from dropgemm.torch.site import Site, sample_rows
+from dropgemm.torch.site import Site
 from dropgemm.torch.tracing import needs_operator, refuse_forward_ad
 
 
@@ -70,7 +70,7 @@ class Linear(nn.Linear):
         self.prune_weight_grad = prune_weight_grad
 
     def forward(self, input: Tensor) -> Tensor:
-        """[..., in_features] -> [..., out_features]; the first dimension counts samples."""
+        """[..., in_features] -> [..., out_features]; the sites' batch_dim counts samples."""
         if not isinstance(input, Tensor):
             raise TypeError(f"input: expected a torch.Tensor, got {type(input).__qualname__}")
         for site in (self.in_site, self.weight_site):
@@ -99,17 +99,16 @@ class Linear(nn.Linear):
         input, weight, bias = cast(input, self.weight, self.bias)
         self._check(input, weight)
 
-        batch, rows_per_sample = sample_rows(input)
         inputs = outputs = weights = None
         scale: float | Tensor = 1.0
         if in_site is not None:
-            inputs, factor = in_site.draw(batch, rows_per_sample)
+            inputs, factor = in_site.draw_for(input)
             scale = factor if in_site.folded else 1.0
         if weight_site is not None:
-            weights, factor = weight_site.draw(batch, rows_per_sample)
+            weights, factor = weight_site.draw_for(input)
             scale = scale * factor
         if out_site is not None:
-            outputs = out_site.mask(batch, rows_per_sample)
+            outputs = out_site.draw_for(input).mask
             outputs = outputs if can_skip(outputs) else None
             if outputs is not None and out_site.owner is not None:
                 out_site.to_dropout.give()

@@ -99,8 +99,13 @@ class Site:
         """True where this site drops now: p > 0, and its dropout module (or `module`) trains."""
         return self.p > 0.0 and (self.owner or module).training
 
-    def draw(self, batch: int, rows_per_sample: int = 1, features: int | None = None) -> Drawn:
+    def draw(
+        self, batch: int, rows_per_sample: int = 1, features: int | None = None, repeats: int = 1
+    ) -> Drawn:
         """The mask [batch * rows_per_sample, features] of the clock's step, and its scale.
+
+        repeats: so many times the mask, under one another; for the groups of "block" a sample has
+        rows_per_sample * repeats rows.
 
         "tile": the mask [outputs, features] of the weight. Every call of a step gets the same
         mask, except that each "bernoulli" call is a new draw, and that patterns differ with
@@ -109,7 +114,22 @@ class Site:
         width = self.features if features is None else features
         if width is None:
             raise ValueError(f"features: expected a width, as site {self.id} was made without one")
-        return self.draws(self.clock, batch, rows_per_sample, width)
+        if repeats == 1:
+            return self.draws(self.clock, batch, rows_per_sample, width)
+        return self.draws(self.clock, batch, rows_per_sample, width, repeats)
+
+    def draw_for(self, input: Tensor) -> Drawn:
+        """The mask over the rows of an input [..., features], or [features]."""
+        if input.dim() < 2:
+            return self.draw(1)
+        at = self.batch_dim(input)
+        shape = input.shape
+        return self.draw(shape[at], math.prod(shape[at + 1 : -1]), None, math.prod(shape[:at]))
+
+    def batch_dim(self, input: Tensor) -> int:
+        """The dimension of an input that counts samples."""
+        at = self.settings.batch_dim
+        return at if input.dim() > at + 1 else 0
 
     def mask(self, batch: int, rows_per_sample: int = 1, features: int | None = None) -> TileMask:
         """The mask of draw()."""
@@ -122,15 +142,16 @@ class Site:
         if self.skips:
             self.check_width("input", input.shape[-1])
             # A row pattern is the same for all rows: one of them will do.
-            batch, rows = (1, 1) if self.method == "row" else sample_rows(input)
-            features = input.shape[-1]
+            mask, scale = self.draw(1) if self.method == "row" else self.draw_for(input)
+            shape = input.shape[-1:] if self.method == "row" else input.shape
+            keep = mask.to_dense().view(shape)
         else:
             self.check_width("input", input.shape[-1:].numel())
-            batch, rows = input.shape[0] if input.dim() > 1 else 1, 1
-            features = input.numel() // batch
-        mask, scale = self.draw(batch, rows, features)
-        keep = mask.to_dense()
-        keep = keep.view(features) if self.method == "row" else keep.view(input.shape)
+            at = self.batch_dim(input)
+            samples = input.movedim(at, 0) if input.dim() > 1 else input[None]
+            batch = samples.shape[0]
+            mask, scale = self.draw(batch, 1, input.numel() // batch)
+            keep = mask.to_dense().view(samples.shape).movedim(0, at).view(input.shape)
         return torch.where(keep, input * scale, input.new_zeros(()))
 
     def check_width(self, name: str, width: int) -> None:
@@ -144,10 +165,3 @@ class Site:
     def __repr__(self) -> str:
         """What extra_repr of the modules shows."""
         return f"site {self.id}: {self.method}, p={self.p}, features={self.features}"
-
-
-def sample_rows(input: Tensor) -> tuple[int, int]:
-    """(samples, rows of each) of an input [B, ..., F] or [F], batch first."""
-    if input.dim() < 2:
-        return 1, 1
-    return input.shape[0], math.prod(input.shape[1:-1])
