@@ -141,6 +141,34 @@ def test_sites_follow_the_policy_wherever_the_process_is_now(place, method):
             schedule.step()
 
 
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "bernoulli"])
+def test_an_lstms_ranks_are_parts_of_one_batch(place, method):
+    class Tagger(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(12, 32, 2, batch_first=True, dropout=0.5)
+            self.head = nn.Linear(32, 3)
+
+        def forward(self, x):
+            return self.head(self.lstm(x)[0])
+
+    torch.manual_seed(0)
+    model = Tagger().double()
+    schedule = convert(model, method=method, advance="manual", tile_rows=20, tile_cols=8,
+                       weight_tile=(8, 8), **RUN)  # fmt: skip
+    x = torch.randn(18, 5, 12, dtype=torch.float64)  # groups of four samples; ranks have six
+    for _ in range(3):
+        place[:] = 0, 1
+        torch.manual_seed(5)
+        expected = model(x)
+        for rank in range(3):
+            place[:] = rank, 3
+            torch.manual_seed(5)
+            got = model(x[6 * rank : 6 * rank + 6])
+            torch.testing.assert_close(got, expected[6 * rank : 6 * rank + 6], rtol=0, atol=1e-12)
+        schedule.step()
+
+
 @pytest.mark.parametrize("method", ["block", "gyro"])
 def test_one_compiled_graph_serves_the_steps_of_a_rank(place, method):
     place[:] = 1, 3

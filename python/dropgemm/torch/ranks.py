@@ -8,6 +8,8 @@ from torch import distributed
 
 from dropgemm.ranks import Part, RankPolicy, part_of
 
+_AVAILABLE = distributed.is_available()
+
 
 class Ranks:
     """The rank in a process group, asked anew for every mask; without one, rank 0 of 1.
@@ -24,7 +26,7 @@ class Ranks:
 
     def place(self) -> tuple[int, int]:
         """(rank, world size). ValueError for a process outside of the group."""
-        if not (distributed.is_available() and distributed.is_initialized()):
+        if not (_AVAILABLE and distributed.is_initialized()):
             return 0, 1
         rank = distributed.get_rank(self.group)
         if rank < 0:
