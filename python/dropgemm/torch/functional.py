@@ -187,7 +187,8 @@ class Torch(Framework):
     ) -> Tensor:
         """By the operator dropgemm::matmul, or matmul_out."""
         if out is None:  # as PyTorch's own products are cast
-            a, b, bias, addend = cast(a, b, bias, addend)
+            a, b = cast(a, b)
+            bias, addend = cast(bias, addend)
         refuse_forward_ad(a, b, bias, addend)
         scale_value, scale_tensor = _factor("scale", scale)
         out_scale_value, out_scale_tensor = _factor("out_scale", out_scale)

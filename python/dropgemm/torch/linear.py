@@ -96,7 +96,8 @@ class Linear(nn.Linear):
         if (in_site is out_site is weight_site is None) or input.numel() == 0:
             y = F.linear(input, self.weight, self.bias)
             return self._hand_over(out_site, F.relu(y)) if relu else y
-        input, weight, bias = cast(input, self.weight, self.bias)
+        input, weight = cast(input, self.weight)
+        (bias,) = cast(self.bias)
         self._check(input, weight)
 
         inputs = outputs = weights = None

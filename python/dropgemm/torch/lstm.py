@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812 (as PyTorch's users name it)
 from torch.nn.utils.rnn import PackedSequence
 
 from dropgemm.torch import operands
+from dropgemm.torch.autocast import cast
 from dropgemm.torch.clock import Clock
 from dropgemm.torch.linear import check_site
 from dropgemm.torch.lstm_layer import Inputs, State, Weights, run_layer, run_units
@@ -122,6 +123,7 @@ class LSTM(nn.LSTM):
     ) -> tuple[Tensor | PackedSequence, State]:
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx)
+        (input,) = cast(input)
         if input.dim() not in (2, 3):
             raise ValueError(f"input: expected 2-D or 3-D, got {input.dim()}-D")
         batched = input.dim() == 3
@@ -140,6 +142,7 @@ class LSTM(nn.LSTM):
         self, input: PackedSequence, hx: State | None
     ) -> tuple[PackedSequence, State]:
         data, sizes, order, original = input
+        (data,) = cast(data)
         rows = Rows.of_steps(sizes.tolist())
         if hx is not None:
             hx = self.permute_hidden(hx, order)  # type: ignore[arg-type]
@@ -196,10 +199,10 @@ class LSTM(nn.LSTM):
         return torch.where(keep, y * mask.scale, 0.0)
 
     def _weights(self, layer: int) -> Weights:
-        w_ih, w_hh = (getattr(self, f"weight_{kind}_l{layer}") for kind in ("ih", "hh"))
+        w_ih, w_hh = cast(*(getattr(self, f"weight_{kind}_l{layer}") for kind in ("ih", "hh")))
         if not self.bias:
             return Weights(w_ih, w_hh, None)
-        biases = (getattr(self, f"bias_{kind}_l{layer}") for kind in ("ih", "hh"))
+        biases = cast(*(getattr(self, f"bias_{kind}_l{layer}") for kind in ("ih", "hh")))
         return Weights(w_ih, w_hh, sum(biases))
 
     def _state(self, x: Tensor, hx: State | None, batch: int, sizes: Tensor | None = None) -> State:
@@ -214,6 +217,7 @@ class LSTM(nn.LSTM):
         if hx is None:
             zeros = x.new_zeros(self.num_layers, batch, self.hidden_size)
             hx = zeros, zeros
+        hx = cast(hx[0])[0], cast(hx[1])[0]
         self.check_forward_args(x, hx, sizes)  # type: ignore[arg-type]
         for name, tensor in zip(("h_0", "c_0"), hx, strict=True):
             if tensor.dtype != x.dtype:

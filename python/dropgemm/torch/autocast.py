@@ -1,0 +1,26 @@
+"""torch.autocast for what is not one of PyTorch's own operators."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T", Tensor, "Tensor | None")
+
+
+def cast(*tensors: T) -> tuple[T, ...]:
+    """Within torch.autocast("cpu"): the tensors as F.linear would take them, float64 as it is.
+
+    Gradients come back in the tensors' own dtypes.
+    """
+    if not torch.is_autocast_enabled("cpu"):
+        return tensors
+    dtype = torch.get_autocast_dtype("cpu")
+    return tuple(
+        tensor.to(dtype)
+        if tensor is not None and tensor.is_floating_point() and tensor.dtype != torch.float64
+        else tensor
+        for tensor in tensors
+    )
