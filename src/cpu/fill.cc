@@ -48,11 +48,24 @@ void write_zeros(const Product<F>& p, const Epilogue<typename F::Storage>& e, st
 }
 
 template <class F>
-bool writes_between(const Product<F>& p, const Epilogue<typename F::Storage>& e) {
-  const Axis& n = p.axes.n;
-  return n.step > 1 && n.step <= kMaxStep && e.d.col_stride == 1 &&
-         (e.aux_out.data == nullptr || e.aux_out.col_stride == 1) &&
-         (!n.any_empty || e.empty_is_zero);
+void place_columns(const Product<F>& p, std::int64_t begin, std::int64_t sums,
+                   TileStore<typename F::Sum>* tile) {
+  const Axis& axis = p.axes.n;
+  const auto column = [&](std::int64_t i) {
+    return axis.index != nullptr ? axis.index[i] : axis.first + i * axis.step;
+  };
+  // Where the tile whose first packed column is i begins to fill: with a cache line if possible.
+  const auto edge = [&](std::int64_t i) {
+    if (i == 0) return std::int64_t{0};
+    if (i >= axis.size) return axis.extent;
+    constexpr std::int64_t kLine = 64 / sizeof(typename F::Storage);
+    return std::max(column(i - 1) + 1, column(i) / kLine * kLine);
+  };
+  const std::int64_t end = begin + sums;
+  tile->col_begin = axis.fills_between ? edge(begin) : column(begin);
+  const std::int64_t last = axis.fills_between ? edge(end) : column(end - 1) + 1;
+  tile->cols = static_cast<std::int32_t>(last - tile->col_begin);
+  if (tile->cols != sums) tile->columns = {axis.summed, axis.kept};
 }
 
 template <class F>
@@ -63,10 +76,6 @@ void fill_left_out(const Product<F>& p, const Epilogue<typename F::Storage>& e,
   const bool fill_dropped = p.args->out_fill == OutFill::kZero;
   // Where the epilogue of nothing is 0, empty is as good as dropped.
   const bool empty_is_zero = fill_dropped && e.empty_is_zero;
-  // Columns that the tiles of computed rows write, zeros between them included.
-  const bool between = writes_between(p, e);
-  const std::int64_t first = n_axis.first - n_axis.first % n_axis.step;
-  const std::int64_t last = std::min(n_axis.extent, first + n_axis.size * n_axis.step);
 #pragma omp for schedule(static) nowait
   for (std::int64_t m = 0; m < m_axis.extent; ++m) {
     const Position row = position(m_axis, m);
@@ -74,11 +83,7 @@ void fill_left_out(const Product<F>& p, const Epilogue<typename F::Storage>& e,
       if (fill_dropped) write_zeros(p, e, m, 0, n_axis.extent);
       continue;
     }
-    if (row == Position::kCompute && between) {
-      if (fill_dropped && first > 0) write_zeros(p, e, m, 0, first);
-      if (fill_dropped && last < n_axis.extent) write_zeros(p, e, m, last, n_axis.extent);
-      continue;
-    }
+    if (row == Position::kCompute && n_axis.fills_between) continue;
     const std::int64_t runs = n_axis.runs != nullptr ? n_axis.num_runs : 1;
     for (std::int64_t r = 0; r < runs; ++r) {
       const std::int64_t begin = n_axis.runs != nullptr ? n_axis.runs[r] : 0;
@@ -94,7 +99,8 @@ void fill_left_out(const Product<F>& p, const Epilogue<typename F::Storage>& e,
 }
 
 #define DROPGEMM_INSTANTIATE(F)                                                              \
-  template bool writes_between<F>(const Product<F>&, const Epilogue<F::Storage>&);           \
+  template void place_columns<F>(const Product<F>&, std::int64_t, std::int64_t,              \
+                                 TileStore<F::Sum>*);                                        \
   template void write_zeros<F>(const Product<F>&, const Epilogue<F::Storage>&, std::int64_t, \
                                std::int64_t, std::int64_t);                                  \
   template void fill_left_out<F>(const Product<F>&, const Epilogue<F::Storage>&, F::Sum*);

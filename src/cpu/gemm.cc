@@ -91,18 +91,15 @@ void list_strip(const Product<F>& p, const Epilogue<typename F::Storage>& epilog
 // Asks for the lines of D that a tile goes to.
 template <class S, class T>
 void prefetch_tile(const Epilogue<S>& e, const TileStore<T>& tile) {
-  if (e.d.col_stride != e.step || e.stream) return;
+  if (e.d.col_stride != 1 || e.stream) return;
   constexpr std::int64_t kLine = 64 / sizeof(S);
-  const std::int64_t n =
-      tile.col_index != nullptr ? tile.col_index[tile.col_begin] : tile.col_begin;
-  const std::int64_t width = (tile.cols - 1) * std::int64_t{e.step} + 1;
   for (std::int32_t i = 0; i < tile.rows; ++i) {
     const std::int64_t m =
         tile.row_index != nullptr ? tile.row_index[tile.row_begin + i] : tile.row_begin + i;
-    const S* d = e.d.data + m * e.d.row_stride + n * e.step;
+    const S* d = e.d.data + m * e.d.row_stride + tile.col_begin;
     const auto past =
         static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(d) % 64 / sizeof(S));
-    for (std::int64_t j = -past; j < width; j += kLine) __builtin_prefetch(d + j, 1);
+    for (std::int64_t j = -past; j < tile.cols; j += kLine) __builtin_prefetch(d + j, 1);
   }
 }
 
@@ -115,19 +112,11 @@ void multiply_tile(const Product<F>& p, const Epilogue<typename F::Storage>& epi
   TileStore<typename F::Sum> tile{};
   tile.acc = acc;
   tile.row_index = p.axes.m.index;
-  tile.col_index = p.axes.n.index;
   tile.row_begin = p.m.begin(m_panel);
-  tile.col_begin = p.n.begin(n_panel);
   tile.rows = static_cast<std::int32_t>(p.m.width(m_panel, m_panel + 1));
-  tile.cols = static_cast<std::int32_t>(p.n.width(n_panel, n_panel + 1));
+  place_columns(p, p.n.begin(n_panel), p.n.width(n_panel, n_panel + 1), &tile);
   tile.add_partial = k0 > 0;
   tile.is_final = k1 == p.k;
-
-  if (epilogue.step > 1) {
-    const std::int64_t begin = tile.col_begin * epilogue.step + p.axes.n.first - epilogue.before;
-    tile.span = static_cast<std::int32_t>(
-        std::min(tile.cols * std::int64_t{epilogue.step}, p.axes.n.extent - begin));
-  }
   prefetch_tile(epilogue, tile);
   p.kernels->multiply(segments, count, a, b, acc);
 
@@ -209,35 +198,26 @@ Epilogue<S> make_epilogue(const GemmArgs& args) {
   // Factors that are infinite or NaN make NaN of 0.
   e.empty_is_zero = e.bias == nullptr && e.addend.data == nullptr && e.grad_aux.data == nullptr &&
                     e.scale * T(0) == T(0) && e.out_scale * T(0) == T(0);
-  e.step = 1;
   return e;
 }
 
 template <class S>
-void to_kept(const CompactAxes& axes, Plane<S>* plane) {
+void to_kept_rows(const Axis& m, Plane<S>* plane) {
   if (plane->data == nullptr) return;
-  plane->data += axes.m.first * plane->row_stride + axes.n.first * plane->col_stride;
-  plane->row_stride *= axes.m.step;
-  plane->col_stride *= axes.n.step;
+  plane->data += m.first * plane->row_stride;
+  plane->row_stride *= m.step;
 }
 
-// The epilogue of what is kept, in packed positions.
+// The epilogue of the rows that are kept, in packed positions.
 template <class F>
 Epilogue<typename F::Storage> kept_epilogue(const Product<F>& p,
                                             const Epilogue<typename F::Storage>& whole) {
   Epilogue<typename F::Storage> e = whole;
-  const Axis& n = p.axes.n;
   e.stream = whole.stream && p.k <= p.k_block;  // else later depth adds to it
-  if (writes_between(p, whole)) {
-    e.step = static_cast<std::int32_t>(n.step);
-    e.before = static_cast<std::int32_t>(n.first % n.step);
-  }
-  to_kept(p.axes, &e.d);
-  to_kept(p.axes, &e.aux_out);
-  to_kept(p.axes, &e.addend);
-  to_kept(p.axes, &e.grad_aux);
-  if (e.bias != nullptr) e.bias += n.first * e.bias_stride;
-  e.bias_stride *= n.step;
+  to_kept_rows(p.axes.m, &e.d);
+  to_kept_rows(p.axes.m, &e.aux_out);
+  to_kept_rows(p.axes.m, &e.addend);
+  to_kept_rows(p.axes.m, &e.grad_aux);
   return e;
 }
 

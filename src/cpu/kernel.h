@@ -109,26 +109,27 @@ struct Epilogue {
   typename SumOf<S>::Type out_scale;
   std::int32_t activation;
   std::int32_t grad_activation;
-  // Where above 1: columns of D and aux_out lie this far apart, and what lies between them is to be
-  // 0; so many of those zeros precede a column in its period.
-  std::int32_t step;
-  std::int32_t before;
   bool stream_zeros;   // D is so large that its zeros go around the cache,
   bool stream;         // or all of it
   bool empty_is_zero;  // the epilogue of a sum of nothing is 0
 };
 
+// Bits of D's columns; one word more than they take may be read.
+struct ColumnBits {
+  const std::uint32_t* summed;  // the column has a sum
+  const std::uint32_t* kept;    // it is not 0 whatever its sum, or that of nothing
+};
+
 // One mr x nr tile on its way to D.
 template <class T>
 struct TileStore {
-  const T* acc;                   // [mr][nr]
+  const T* acc;                   // [mr][nr], and nr more that may be read
   const std::int32_t* row_index;  // packed -> D's row, null: itself
-  const std::int32_t* col_index;
-  std::int64_t row_begin;  // packed
-  std::int64_t col_begin;
+  std::int64_t row_begin;         // packed
   std::int32_t rows;
-  std::int32_t cols;
-  std::int32_t span;          // where step > 1: elements of a row, columns and zeros, that are its
+  std::int32_t cols;          // of D
+  std::int64_t col_begin;     // of D
+  ColumnBits columns;         // null: each of the tile's columns has a sum, and is kept
   const std::uint32_t* keep;  // bit j of word i: element (i, j) is kept; null: all are
   bool add_partial;           // D holds the sum over earlier depth
   bool is_final;              // false: only store the sum so far

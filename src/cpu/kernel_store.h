@@ -15,12 +15,11 @@ namespace {
 
 constexpr std::int32_t kActNone = 0, kActRelu = 1, kActGeluErf = 2, kActGeluTanh = 3;
 
-// How a tile's columns lie in D and in the arrays beside it.
-enum class Columns {
-  kSideBySide,
-  kApart,      // e.step apart in all of them, zeros between in D and aux_out
-  kAnyStride,  // anything else
-};
+// `words` from bit i on: at least 32 of them.
+inline std::uint32_t bits_from(const std::uint32_t* words, std::int64_t i) {
+  const std::uint64_t both = words[i / 32] | std::uint64_t{words[i / 32 + 1]} << 32;
+  return static_cast<std::uint32_t>(both >> (i % 32));
+}
 
 // Tiles of kNv vectors of kLanes on their way to arrays of S.
 template <class S, int kLanes, int kNv>
@@ -30,33 +29,6 @@ struct Storing {
   typedef Lanes<T, kLanes> Register;
   typedef typename Register::V Vector;
   typedef Lanes<S, kLanes> Line;
-
-  // Zeros in the tile's span of row m of D or aux_out, but for its columns.
-  static void clear_between(const Epilogue<S>& e, const TileStore<T>& t, const Plane<S>& out,
-                            std::int64_t m) {
-    S* row = out.data + m * out.row_stride + t.col_begin * e.step - e.before;
-    for (std::int32_t j = 0, column = e.before; j < t.span; ++j) {
-      if (j == column) {
-        column += e.step;
-      } else {
-        row[j] = S{};
-      }
-    }
-  }
-
-  // Columns of every array of the epilogue lie e.step apart.
-  static bool row_major(const Epilogue<S>& e) {
-    return e.d.col_stride == e.step && (e.bias == nullptr || e.bias_stride == e.step) &&
-           (e.addend.data == nullptr || e.addend.col_stride == e.step) &&
-           (e.aux_out.data == nullptr || e.aux_out.col_stride == e.step) &&
-           (e.grad_aux.data == nullptr || e.grad_aux.col_stride == e.step);
-  }
-
-  // Whether a tile's part of row m begins with a cache line.
-  static bool in_lines(const Epilogue<S>& e, const Plane<S>& out, std::int64_t m, std::int64_t n) {
-    const S* begin = out.data + m * out.row_stride + n - e.before;
-    return reinterpret_cast<std::uintptr_t>(begin) % 64 == 0 && kNr * sizeof(S) % 64 == 0;
-  }
 
   static Vector activate(std::int32_t activation, Vector z) {
     switch (activation) {
@@ -83,122 +55,129 @@ struct Storing {
     }
   }
 
-  // `count` lanes of a tile's row, the first of them column j of the tile, in one of the arrays;
-  // column 0 is column n of the array.
-  template <Columns kColumns>
-  static Vector get(const Epilogue<S>& e, const TileStore<T>& t, const S* row, std::int64_t stride,
-                    std::int64_t n, int j, int count) {
-    return Stored<S, kLanes>::widen(line<kColumns>(e, t, row, stride, n, j, count));
-  }
-  template <Columns kColumns>
-  static typename Line::V line(const Epilogue<S>& e, const TileStore<T>& t, const S* row,
-                               std::int64_t stride, std::int64_t n, int j, int count) {
-    if constexpr (kColumns == Columns::kSideBySide) {
-      return count == kLanes ? Line::load(row + n + j) : Line::load_some(row + n + j, count);
-    } else if constexpr (kColumns == Columns::kApart) {
-      return Line::load_apart(row + (n + j) * e.step, e.step);
+  // `count` neighbours in one of the arrays.
+  static Vector get(const S* p, std::int64_t stride, int count) {
+    typename Line::V line;
+    if (stride == 1) {
+      line = count == kLanes ? Line::load(p) : Line::load_some(p, count);
     } else {
       S lanes[kLanes] = {};
-      for (int l = 0; l < count; ++l) lanes[l] = row[at(t.col_index, t.col_begin + j + l) * stride];
-      return Line::load(lanes);
+      for (int l = 0; l < count; ++l) lanes[l] = p[l * stride];
+      line = Line::load(lanes);
     }
+    return Stored<S, kLanes>::widen(line);
   }
-  template <Columns kColumns>
-  static void set(const Epilogue<S>& e, const TileStore<T>& t, S* row, std::int64_t stride,
-                  std::int64_t n, int j, int count, Vector z, bool around) {
+  static void set(S* p, std::int64_t stride, int count, Vector z, bool around) {
     const typename Line::V line = Stored<S, kLanes>::narrow(z);
-    if constexpr (kColumns == Columns::kSideBySide) {
-      if (count < kLanes) return Line::put_some(row + n + j, line, count);
-      Line::put(row + n + j, line, around);
-    } else if constexpr (kColumns == Columns::kApart) {
-      Line::put_apart(row + (n + j) * e.step - e.before, line, e.step, e.before, around);
-    } else {
-      S lanes[kLanes];
-      Line::put(lanes, line);
-      for (int l = 0; l < count; ++l) row[at(t.col_index, t.col_begin + j + l) * stride] = lanes[l];
+    if (stride == 1) {
+      if (count < kLanes) return Line::put_some(p, line, count);
+      return Line::put(p, line, around);
     }
+    S lanes[kLanes];
+    Line::put(lanes, line);
+    for (int l = 0; l < count; ++l) p[l * stride] = lanes[l];
   }
 
-  // Whether sums have but to be scaled: no other array, no mask, no activation, all of the width.
-  static bool only_sums(const Epilogue<S>& e, const TileStore<T>& t) {
-    return e.addend.data == nullptr && e.bias == nullptr && e.aux_out.data == nullptr &&
-           e.grad_aux.data == nullptr && e.activation == kActNone && t.keep == nullptr &&
-           !t.add_partial && t.is_final && t.cols == kNr;
+  // The sums of `count` <= kLanes columns of D from column n on, the first of them at *acc; 0 where
+  // a column has none. Moves on to the next.
+  static Vector spread(const TileStore<T>& t, std::int64_t n, int count, const T** acc) {
+    std::uint32_t bits = bits_from(t.columns.summed, n);
+    bits &= static_cast<std::uint32_t>((std::uint64_t{1} << count) - 1);
+    const Vector z = Register::expand(Register::load(*acc), bits);
+    *acc += __builtin_popcount(bits);
+    return z;
   }
 
-  // only_sums(), where nothing is to be asked again at every vector: a third of the time.
-  template <Columns kColumns>
-  static void store_sums(const Epilogue<S>& e, const TileStore<T>& t) {
-    const std::int64_t n = at(t.col_index, t.col_begin);
+  // Whether the cache line of p, column j of a tile that is `cols` wide, is the tile's alone: one
+  // that is written both through the cache and around it is written twice.
+  static bool owns_line(const S* p, int j, int cols) {
+    constexpr int kLine = 64 / static_cast<int>(sizeof(S));
+    const auto address = reinterpret_cast<std::uintptr_t>(p);
+    const int first = j - static_cast<int>(address % 64 / sizeof(S));
+    return address % sizeof(typename Line::V) == 0 && first >= 0 && first + kLine <= cols;
+  }
+
+  // kSpread: some columns of the tile have no sum.
+  template <bool kSpread>
+  static Vector sums(const TileStore<T>& t, std::int64_t n, int count, const T** acc) {
+    if constexpr (kSpread) return spread(t, n, count, acc);
+    const Vector z = Register::load(*acc);
+    *acc += kLanes;
+    return z;
+  }
+
+  // kPlain: D is the sums and two factors, nothing else.
+  template <bool kSpread, bool kPlain>
+  static void store_rows(const Epilogue<S>& e, const TileStore<T>& t) {
     for (std::int32_t i = 0; i < t.rows; ++i) {
       const std::int64_t m = at(t.row_index, t.row_begin + i);
-      const bool around = e.stream && in_lines(e, e.d, m, n * e.step);
-      S* row = e.d.data + m * e.d.row_stride;
+      const S* begin = e.d.data + m * e.d.row_stride + t.col_begin * e.d.col_stride;
+      const T* acc = t.acc + i * kNr;
+      // Vectors of a row that is spread begin with lines, but for the first.
+      const auto past = reinterpret_cast<std::uintptr_t>(begin) / sizeof(S) % kLanes;
+      int count = kSpread ? kLanes - static_cast<int>(past) : kLanes;
+      for (int j = 0; j < t.cols; j += count, count = kLanes) {
+        if (t.cols - j < count) count = t.cols - j;
+        const std::int64_t n = t.col_begin + j;
+        Vector z = sums<kSpread>(t, n, count, &acc);
+        const auto write = [&](const Plane<S>& to, Vector value) {
+          S* p = to.data + m * to.row_stride + n * to.col_stride;
+          set(p, to.col_stride, count, value, e.stream && owns_line(p, j, t.cols));
+        };
+        if constexpr (kPlain) {
+          z = z * e.scale * e.out_scale;
+        } else {
+          const auto read = [&](const Plane<const S>& from) {
+            const S* p = from.data + m * from.row_stride + n * from.col_stride;
+            return get(p, from.col_stride, count);
+          };
+          if (t.add_partial) z += read({e.d.data, e.d.row_stride, e.d.col_stride});
+          if (t.is_final) {
+            const bool selects = kSpread || t.keep != nullptr;
+            std::uint32_t kept = 0;
+            if (selects) kept = kSpread ? bits_from(t.columns.kept, n) : t.keep[i] >> j;
+            z *= e.scale;
+            if (e.addend.data != nullptr) z += read(e.addend);
+            if (e.bias != nullptr) z += read({e.bias, 0, e.bias_stride});
+            if (e.aux_out.data != nullptr) write(e.aux_out, selects ? Register::keep(z, kept) : z);
+            z = activate(e.activation, z) * e.out_scale;
+            if (e.grad_aux.data != nullptr) {
+              z = multiply_by_gradient(e.grad_activation, read(e.grad_aux), z);
+            }
+            if (selects) z = Register::keep(z, kept);
+          }
+        }
+        write(e.d, z);
+      }
+    }
+  }
+
+  // A whole tile of nothing but sums, where nothing is to be asked again at every vector: a third
+  // of the time.
+  static void store_sums(const Epilogue<S>& e, const TileStore<T>& t) {
+    for (std::int32_t i = 0; i < t.rows; ++i) {
+      const std::int64_t m = at(t.row_index, t.row_begin + i);
+      S* row = e.d.data + m * e.d.row_stride + t.col_begin;
+      const bool around = e.stream && owns_line(row, 0, kNr) && kNr * sizeof(S) % 64 == 0;
 #pragma GCC unroll 8
       for (int j = 0; j < kNr; j += kLanes) {
         const Vector z = Register::load(t.acc + i * kNr + j) * e.scale * e.out_scale;
-        set<kColumns>(e, t, row, e.d.col_stride, n, j, kLanes, z, around);
-      }
-    }
-  }
-
-  template <Columns kColumns>
-  static void store_rows(const Epilogue<S>& e, const TileStore<T>& t) {
-    if constexpr (kColumns != Columns::kAnyStride) {
-      if (only_sums(e, t)) return store_sums<kColumns>(e, t);
-    }
-    const std::int64_t n = at(t.col_index, t.col_begin);
-    for (std::int32_t i = 0; i < t.rows; ++i) {
-      const std::int64_t m = at(t.row_index, t.row_begin + i);
-      // Whole lines only: a line that is written both ways is written twice.
-      const bool around = e.stream && t.cols == kNr && in_lines(e, e.d, m, n * e.step) &&
-                          (e.aux_out.data == nullptr || in_lines(e, e.aux_out, m, n * e.step));
-      const std::uint32_t kept = t.keep != nullptr ? t.keep[i] : ~0U;
-      const auto read = [&](const Plane<const S>& from, int j, int count) {
-        const S* row = from.data + m * from.row_stride;
-        return get<kColumns>(e, t, row, from.col_stride, n, j, count);
-      };
-      const auto write = [&](const Plane<S>& to, int j, int count, Vector z) {
-        S* row = to.data + m * to.row_stride;
-        set<kColumns>(e, t, row, to.col_stride, n, j, count, z, around);
-      };
-      for (int j = 0; j < t.cols; j += kLanes) {
-        const int count = t.cols - j < kLanes ? t.cols - j : kLanes;
-        Vector z = Register::load(t.acc + i * kNr + j);
-        if (t.add_partial) z += read({e.d.data, e.d.row_stride, e.d.col_stride}, j, count);
-        if (t.is_final) {
-          z *= e.scale;
-          if (e.addend.data != nullptr) z += read(e.addend, j, count);
-          if (e.bias != nullptr) z += read({e.bias, 0, e.bias_stride}, j, count);
-          const bool selects = t.keep != nullptr;
-          if (e.aux_out.data != nullptr) {
-            write(e.aux_out, j, count, selects ? Register::keep(z, kept >> j) : z);
-          }
-          z = activate(e.activation, z) * e.out_scale;
-          if (e.grad_aux.data != nullptr) {
-            z = multiply_by_gradient(e.grad_activation, read(e.grad_aux, j, count), z);
-          }
-          if (selects) z = Register::keep(z, kept >> j);
-        }
-        write(e.d, j, count, z);
-      }
-      if (kColumns == Columns::kAnyStride && e.step > 1 && t.is_final) {
-        clear_between(e, t, e.d, m);
-        if (e.aux_out.data != nullptr) clear_between(e, t, e.aux_out, m);
+        set(row + j, 1, kLanes, z, around);
       }
     }
   }
 
   static void store(const Epilogue<S>& e, const TileStore<T>& t) {
-    if (!row_major(e) || !contiguous(t.col_index, t.col_begin, t.cols)) {
-      store_rows<Columns::kAnyStride>(e, t);
-    } else if (e.step == 1) {
-      store_rows<Columns::kSideBySide>(e, t);
-    } else if (t.span == kNr * e.step) {
-      store_rows<Columns::kApart>(e, t);
-    } else {
-      store_rows<Columns::kAnyStride>(e, t);
+    const bool plain = e.addend.data == nullptr && e.bias == nullptr && e.aux_out.data == nullptr &&
+                       e.grad_aux.data == nullptr && e.activation == kActNone &&
+                       t.keep == nullptr && !t.add_partial && t.is_final;
+    if (t.columns.summed != nullptr) {
+      // Infinite factors make NaN of what has no sum.
+      if (plain && e.empty_is_zero) return store_rows<true, true>(e, t);
+      return store_rows<true, false>(e, t);
     }
+    if (plain && t.cols == kNr && e.d.col_stride == 1) return store_sums(e, t);
+    store_rows<false, false>(e, t);
   }
 
   static void stream_zeros(S* out, std::int64_t count) {

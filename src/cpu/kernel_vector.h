@@ -1,5 +1,5 @@
 // kW lanes of T in the compiler's vector extensions: transposition, loads of elements that lie a
-// small step apart, and stores that put zeros between them. Included by ISA files only: internal
+// small step apart, and lanes that are chosen by bits. Included by ISA files only: internal
 // linkage, nothing of the standard library.
 #pragma once
 
@@ -40,21 +40,18 @@ struct LaneOf<BFloat16Pair> {
   typedef std::uint32_t Unsigned;
 };
 
-// Which lane of a vector of kW, or of a vector of zeros after it, belongs at element
-// i - kMaxStep of lanes that are spread `step` apart: lane[step][i].
-template <class Int, int kW>
-struct SpreadTable {
-  Int lane[kMaxStep + 1][kMaxStep + kMaxStep * kW];
-  constexpr SpreadTable() : lane() {
-    for (int step = 1; step <= kMaxStep; ++step) {
-      for (int i = 0; i < kMaxStep + kMaxStep * kW; ++i) {
-        const int at = i - kMaxStep;
-        const bool taken = at >= 0 && at % step == 0 && at / step < kW;
-        lane[step][i] = taken ? at / step : kW;
+// lane[bits][i]: how many of the bits below i are 1, for vectors of up to 8 lanes.
+struct ExpandTable {
+  std::uint8_t lane[256][8];
+  constexpr ExpandTable() : lane() {
+    for (int bits = 0; bits < 256; ++bits) {
+      for (int i = 1; i < 8; ++i) {
+        lane[bits][i] = static_cast<std::uint8_t>(lane[bits][i - 1] + (bits >> (i - 1) & 1));
       }
     }
   }
 };
+constexpr ExpandTable kExpand{};
 
 template <class T, int kW>
 struct Lanes {
@@ -192,20 +189,33 @@ struct Lanes {
     }
   }
 
-  // z[0], z[1], ... as elements `step` apart in step * kW contiguous ones, zeros elsewhere; z[0]
-  // is element `before` of them. 1 < step <= kMaxStep, before < step.
-  static void put_apart(T* p, V z, std::int32_t step, std::int32_t before, bool around) {
-    const Int* lane = kSpread.lane[step] + (kMaxStep - before);
-    for (std::int32_t v = 0; v < step; ++v) {
+  // Lanes whose bit is 1 are those of v in turn, the others 0.
+  static V expand(V v, std::uint32_t bits) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(V) == 64 && sizeof(T) == 4) {
+      return (V)_mm512_maskz_expand_epi32(static_cast<__mmask16>(bits), (__m512i)v);
+    }
+    if constexpr (sizeof(V) == 64 && sizeof(T) == 8) {
+      return (V)_mm512_maskz_expand_epi64(static_cast<__mmask8>(bits), (__m512i)v);
+    }
+#endif
+    if constexpr (kW <= 8) {
+      const std::uint8_t* lane = kExpand.lane[bits & ((1U << kW) - 1)];
       Index from;
-      __builtin_memcpy(&from, lane + v * kW, sizeof(Index));
-      put(p + v * kW, __builtin_shuffle(z, V{}, from), around);
+#pragma GCC unroll 8
+      for (int i = 0; i < kW; ++i) from[i] = lane[i];
+      return keep(__builtin_shuffle(v, from), bits);
+    } else {
+      T line[kW], out[kW] = {};
+      put(line, v);
+      for (int i = 0, from = 0; i < kW; ++i) {
+        if ((bits >> i & 1U) != 0) out[i] = line[from++];
+      }
+      return load(out);
     }
   }
 
  private:
-  static constexpr SpreadTable<Int, kW> kSpread{};
-
   // Lanes whose elements lie in the kVector-th vector's share of what is read.
   template <int kStep, int kVector>
   static void pick(const T* p, V* r) {

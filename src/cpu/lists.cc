@@ -43,6 +43,24 @@ void apply(const AxisMask& mask, Axis& first, Axis& second, Position where) {
   mark(mask, along_first, where, along_first ? first : second);
 }
 
+// Runs shorter than this on average are not worth visits of their own.
+constexpr std::int64_t kShortRun = 16;
+
+void mark_bits(Axis& axis) {
+  if (axis.summed == nullptr) return;
+  for (std::int64_t w = 0; w < axis.extent / 32 + 2; ++w) {
+    const std::int64_t count = std::clamp<std::int64_t>(axis.extent - w * 32, 0, 32);
+    std::uint32_t summed = 0, kept = 0;
+    for (std::int64_t b = 0; b < count; ++b) {
+      const Position position = axis.position[w * 32 + b];
+      summed |= std::uint32_t{position == Position::kCompute} << b;
+      kept |= std::uint32_t{position != Position::kDropped} << b;
+    }
+    axis.summed[w] = summed, axis.kept[w] = kept;
+  }
+  axis.fills_between = axis.size > 0 && axis.num_runs * kShortRun > axis.extent;
+}
+
 void gather(Axis& axis) {
   if (axis.index == nullptr) return;
   const Position* const position = axis.position;
@@ -112,6 +130,10 @@ void layout_axes(const GemmArgs& args, const GemmPlan& plan, Arena& arena, Compa
   const bool compact = plan.path == GemmPath::kCompact;
   layout_axis(s.m, compact && (args.a_mask != nullptr || args.d_mask != nullptr), arena, &axes->m);
   layout_axis(s.n, compact && (args.b_mask != nullptr || args.d_mask != nullptr), arena, &axes->n);
+  if (axes->n.position != nullptr) {
+    axes->n.summed = arena.take<std::uint32_t>(s.n / 32 + 2);
+    axes->n.kept = arena.take<std::uint32_t>(s.n / 32 + 2);
+  }
   layout_axis(s.k, compact && (args.a_mask != nullptr || args.b_mask != nullptr), arena, &axes->k);
 }
 
@@ -126,6 +148,7 @@ void compact_axes(const GemmArgs& args, const GemmPlan& plan, CompactAxes* axes)
   apply(b_axis_mask(args), axes->n, axes->k, Position::kEmpty);
   apply(d_axis_mask(args), axes->m, axes->n, Position::kDropped);
   for (Axis* axis : {&axes->m, &axes->n, &axes->k}) gather(*axis);
+  mark_bits(axes->n);
   axes->any_left_out = axes->m.size < axes->m.extent || axes->n.size < axes->n.extent;
 }
 

@@ -33,6 +33,11 @@ struct Axis {
   Position* position = nullptr;   // [extent]
   std::int32_t* runs = nullptr;   // [num_runs + 1] where the position changes, extent at the end
   std::int64_t num_runs = 0;
+  // Of N alone, where there are masks: bits of its positions, for the epilogue, and whether tiles
+  // of computed rows write all columns, those between their own included.
+  std::uint32_t* summed = nullptr;  // kCompute
+  std::uint32_t* kept = nullptr;    // not kDropped
+  bool fills_between = false;
 };
 
 struct CompactAxes {

@@ -28,7 +28,7 @@ typename Product<F>::Scratch lay_out_scratch(const Product<F>& p, std::int64_t n
   typename Product<F>::Scratch s;
   const std::int64_t nr = p.kernels->nr, mr = p.kernels->mr;
   s.packed_b = arena.take<typename F::Packed>(n_block * p.panel_stride(k_block, nr));
-  s.acc = arena.take<typename F::Sum>(mr * nr);
+  s.acc = arena.take<typename F::Sum>((mr + 1) * nr);
   s.segments = arena.take<Segment>((n_block + 1) * p.max_segments());
   s.counts = arena.take<std::int32_t>(n_block);
   s.words = arena.take<std::uint64_t>(p.units.scratch_words() + 1);

@@ -125,9 +125,11 @@ template <class F>
 void fill_left_out(const Product<F>& product, const Epilogue<typename F::Storage>& epilogue,
                    typename F::Sum* zeros);
 
-// Whether tiles write the zeros between their columns too, which fill_left_out then leaves to them.
+// Which columns of D the tile of packed columns [begin, begin + sums) writes: its own, and those
+// between them and the next tile's where tiles fill.
 template <class F>
-bool writes_between(const Product<F>& product, const Epilogue<typename F::Storage>& epilogue);
+void place_columns(const Product<F>& product, std::int64_t begin, std::int64_t sums,
+                   TileStore<typename F::Sum>* tile);
 
 // Zeros in columns [begin, end) of one row, in D and in aux_out.
 template <class F>
