@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cpu/kernel_convert.h"
+#include "cpu/kernel_pick.h"
 
 namespace dropgemm::cpu {
 namespace {
@@ -38,6 +39,41 @@ struct Packing {
     while (w * 2 <= kRegister && kP % (w * 2) == 0) w *= 2;
     return w;
   }
+
+  // kCount elements of a line, by the widest vectors that divide them.
+  template <int kCount>
+  struct Gather {
+    static constexpr int width() {
+      int w = 1;
+      while (w * 2 * static_cast<int>(sizeof(S)) <= kRegister * static_cast<int>(sizeof(P)) &&
+             kCount % (w * 2) == 0) {
+        w *= 2;
+      }
+      return w;
+    }
+    static constexpr int kV = width();
+    Picks<S, kV> picks[kCount / kV];
+
+    bool find(const std::int32_t* index) {
+      for (int v = 0; v < kCount / kV; ++v) {
+        if (!picks[v].find(index + v * kV)) return false;
+      }
+      return true;
+    }
+    void get(const S* line, S* out) const {
+#pragma GCC unroll 8
+      for (int v = 0; v < kCount / kV; ++v) {
+        Lanes<S, kV>::put(out + v * kV, picks[v].get(line));
+      }
+    }
+    void prefetch(const S* line) const {
+      for (const Picks<S, kV>& pick : picks) {
+        for (std::int64_t i = 0; i < pick.span; i += kLine) {
+          __builtin_prefetch(line + pick.first + i);
+        }
+      }
+    }
+  };
 
   // One word: of the first `depths` rows of depths, what lies at `offset`; the rest is 0.
   static P word(const S* const* row, std::int64_t offset, std::int64_t depths) {
@@ -85,6 +121,16 @@ struct Packing {
           return load_rows<8>(row, offset, r);
         default:
           break;
+      }
+    } else if (x.depth_stride == 1) {
+      Gather<kSpan> gather;
+      if (gather.find(x.depth_index + k)) {
+        for (int i = 0; i < kW; ++i) {
+          S line[kSpan];
+          gather.get(row[i], line);
+          r[i] = Words<S, P, kW>::template along<1>(line);
+        }
+        return;
       }
     }
     std::int64_t offset[kSpan];
@@ -179,37 +225,99 @@ struct Packing {
     }
   }
 
+  // `lanes` <= kP lanes of a word, one by one.
+  static void copy_few(const PackArgs<F>& x, const S* const* row, std::int64_t depths,
+                       std::int64_t first, std::int64_t lanes, P* out) {
+    for (std::int64_t i = 0; i < kP; ++i) {
+      const std::int64_t offset = i < lanes ? at(x.lane_index, first + i) * x.lane_stride : 0;
+      out[i] = i < lanes ? word(row, offset, depths) : P{};
+    }
+  }
+
+  // The rows of a word's depths, as many as there are; `ahead` is the same some rows later.
+  static void find_rows(const PackArgs<F>& x, std::int32_t s, std::int64_t k, std::int64_t distance,
+                        const S** row, const S** ahead) {
+    const std::int64_t left = x.segments[s].begin + x.segments[s].length - k;
+    for (int d = 0; d < kDepths && d < left; ++d) {
+      row[d] = x.source + at(x.depth_index, k + d) * x.depth_stride;
+      ahead[d] = x.source + at(x.depth_index, later(x, s, k + d, distance)) * x.depth_stride;
+    }
+  }
+
+  // Lanes that lie irregularly in their rows. What goes where is the same for all rows, so panels
+  // take several of them at once.
+  static void pack_listed(const PackArgs<F>& x) {
+    constexpr int kRows = 8;
+    const S *row[kRows][kDepths] = {}, *ahead[kRows][kDepths] = {};
+    for (std::int32_t s = 0; s < x.num_segments; ++s) {
+      const std::int64_t end = x.segments[s].begin + x.segments[s].length;
+      for (std::int64_t k = x.segments[s].begin; k < end; k += kRows * kDepths) {
+        int rows = 0;
+        for (; rows < kRows && k + rows * kDepths < end; ++rows) {
+          find_rows(x, s, k + rows * kDepths, kRows * kDepths, row[rows], ahead[rows]);
+        }
+        P* const out = x.out + (k - x.depth_origin) / kDepths * kP;
+        for (std::int64_t i = 0; i < x.count; i += kP) {
+          const std::int64_t lanes = x.count - i < kP ? x.count - i : kP;
+          const int whole = (end - k) / kDepths < rows ? static_cast<int>((end - k) / kDepths)
+                                                       : rows;  // without half a word
+          const int done = lanes < kP
+                               ? 0
+                               : pack_words(row, ahead, whole, x.lane_index + x.lane_begin + i,
+                                            out + i / kP * x.panel_stride);
+          for (int r = done; r < rows; ++r) {
+            copy_few(x, row[r], end - k - r * kDepths, x.lane_begin + i, lanes,
+                     out + i / kP * x.panel_stride + r * kP);
+          }
+        }
+      }
+    }
+  }
+  // Words of kP lanes, where they lie close enough; returns how many are done.
+  static int pack_words(const S* const (*row)[kDepths], const S* const (*ahead)[kDepths], int rows,
+                        const std::int32_t* index, P* out) {
+    if (contiguous(index, 0, kP)) {
+      for (int r = 0; r < rows; ++r) {
+        prefetch<1>(ahead[r], index[0]);
+        copy<1>(row[r], index[0], 1, out + r * kP);
+      }
+      return rows;
+    }
+    Gather<kP> gather;
+    if (!gather.find(index)) return 0;
+    for (int r = 0; r < rows; ++r) {
+      S lines[kDepths][kP];
+      const S* line[kDepths];
+      for (int d = 0; d < kDepths; ++d) {
+        gather.prefetch(ahead[r][d]);
+        gather.get(row[r][d], lines[d]);
+        line[d] = lines[d];
+      }
+      copy<1>(line, 0, 1, out + r * kP);
+    }
+    return rows;
+  }
+
   // Whole depth rows, all panels of a row together.
   template <int kStep>
   static void pack_along_lanes(const PackArgs<F>& x) {
     const std::int64_t step = x.lane_stride, full = x.count / kP * kP;
-    const bool flat = contiguous(x.lane_index, x.lane_begin, x.count);
     for (std::int32_t s = 0; s < x.num_segments; ++s) {
       const std::int64_t end = x.segments[s].begin + x.segments[s].length;
       for (std::int64_t k = x.segments[s].begin; k < end; k += kDepths) {
         const std::int64_t depths = end - k;
         const S *row[kDepths] = {}, *next[kDepths] = {};
-        for (int d = 0; d < kDepths && d < depths; ++d) {
-          row[d] = x.source + at(x.depth_index, k + d) * x.depth_stride;
-          next[d] =
-              x.source + at(x.depth_index, later(x, s, k + d, kPrefetchRows)) * x.depth_stride;
-        }
-        for (std::int64_t i = 0; i < full; i += kP) {
-          P* o = x.out + i / kP * x.panel_stride + (k - x.depth_origin) / kDepths * kP;
+        find_rows(x, s, k, kPrefetchRows, row, next);
+        P* const out = x.out + (k - x.depth_origin) / kDepths * kP;
+        for (std::int64_t i = 0; i < x.count; i += kP) {
+          P* o = out + i / kP * x.panel_stride;
           const std::int64_t p = x.lane_begin + i;
-          if (depths >= kDepths && (flat || contiguous(x.lane_index, p, kP))) {
+          if (i < full && depths >= kDepths && contiguous(x.lane_index, p, kP)) {
             const std::int64_t first = at(x.lane_index, p) * step;
             prefetch<kStep>(next, first);
             copy<kStep>(row, first, step, o);
           } else {
-            for (int j = 0; j < kP; ++j) o[j] = word(row, at(x.lane_index, p + j) * step, depths);
-          }
-        }
-        if (full < x.count) {
-          P* o = x.out + full / kP * x.panel_stride + (k - x.depth_origin) / kDepths * kP;
-          for (std::int64_t j = 0; j < kP; ++j) {
-            const std::int64_t p = full + j;
-            o[j] = p < x.count ? word(row, at(x.lane_index, x.lane_begin + p) * step, depths) : P{};
+            copy_few(x, row, depths, p, x.count - i < kP ? x.count - i : kP, o);
           }
         }
       }
@@ -218,9 +326,10 @@ struct Packing {
 
   static void pack(const PackArgs<F>& x) {
     if (magnitude(x.lane_stride) < magnitude(x.depth_stride)) {
+      const bool listed = !contiguous(x.lane_index, x.lane_begin, x.count);
       switch (x.lane_stride) {
         case 1:
-          return pack_along_lanes<1>(x);
+          return listed ? pack_listed(x) : pack_along_lanes<1>(x);
         case 2:
           return pack_along_lanes<2>(x);
         case 3:

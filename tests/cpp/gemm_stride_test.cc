@@ -136,6 +136,9 @@ TEST_P(GemmTest, LargeAndApart) {
     check_fast(c);
     c.layout = Layout::kPadded, c.b_tile.period = 5, c.k = 4, c.a_tile = {};
     check_against_reference<double>(ctx_, c);
+    c.layout = Layout::kRowMajor, c.b_tile = {c.k, 1}, c.n = 2048;
+    check_against_reference<float>(ctx_, c);
+    c.layout = Layout::kPadded, c.n = 2050;
     c.b_tile = {}, c.d_tile = {32, 32, 2, 1}, c.bias = c.aux_out = true;
     check_fast(c);
   }
@@ -159,6 +162,39 @@ TEST_P(GemmTest, WeightTiles) {
       weight_gradient.m = out, weight_gradient.n = in, weight_gradient.k = batch;
       weight_gradient.trans_a = weight_gradient.a_sum = true, weight_gradient.d_tile = weight;
       check_fast(weight_gradient);
+    }
+  }
+}
+
+// Single features drawn for the whole batch, from a few to nearly all: picked and spread by vectors
+// where they lie close, one by one where not. What lies between may be empty, not dropped.
+TEST_P(GemmTest, IrregularFeatures) {
+  std::uint64_t seed = 4700;
+  for (double keep : {0.04, 0.15, 0.5, 0.93}) {
+    for (auto layout : {Layout::kRowMajor, Layout::kPadded, Layout::kColMajor}) {
+      const std::int64_t batch = 37, in = 301, out = 470;
+      const TileSize features{batch, 1};
+      GemmCase forward = forward_of(batch, in, out);
+      forward.a_tile = forward.d_tile = features;
+      forward.keep = keep, forward.layout = layout, forward.seed = ++seed;
+      check(forward);
+      forward.activation = Activation::kGeluErf, forward.addend = true;
+      forward.d_tile = {}, forward.b_tile = {1, in};
+      check_against_reference<float>(ctx_, forward);
+
+      GemmCase input_gradient;
+      input_gradient.m = batch, input_gradient.n = in, input_gradient.k = out;
+      input_gradient.a_tile = input_gradient.d_tile = features;
+      input_gradient.grad = Activation::kGeluTanh, input_gradient.keep = keep;
+      input_gradient.layout = layout, input_gradient.seed = seed;
+      check(input_gradient);
+
+      GemmCase weight_gradient;
+      weight_gradient.m = out, weight_gradient.n = in, weight_gradient.k = batch;
+      weight_gradient.trans_a = weight_gradient.a_sum = true, weight_gradient.keep = keep;
+      weight_gradient.a_tile = weight_gradient.b_tile = features;
+      weight_gradient.layout = layout, weight_gradient.seed = seed;
+      check(weight_gradient);
     }
   }
 }
