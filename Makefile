@@ -31,7 +31,7 @@ endif
 
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test test-cpp test-python lint lint-format lint-python lint-tidy tidy \
-  format bench results clean
+  format bench-programs bench results clean
 
 help:
 	@echo "make setup    .venv/ with dropgemm and what its tests need (torch included)"
@@ -107,10 +107,12 @@ BENCH_ARGS ?= --benchmark_min_time=0.1
 BENCHES := gemm_bench mask_bench search_bench compact_bench
 RUN_LAYERS = OMP_PROC_BIND=true $(BIN)/python bench/layers.py
 
-bench: setup build/cpp/build.ninja
+bench-programs: setup build/cpp/build.ninja
 	third_party/debian.sh libbenchmark-dev libbenchmark1debian
 	cmake -S . -B build/cpp -DDROPGEMM_BUILD_BENCH=ON
-	cmake --build build/cpp --target $(BENCHES)
+	cmake --build build/cpp --target $(BENCHES) machine_bench
+
+bench: bench-programs
 	@mkdir -p build/bench
 	@for name in $(BENCHES); do \
 	  out=build/bench/$$name.json; \
@@ -124,7 +126,10 @@ bench: setup build/cpp/build.ninja
 # nothing else to do. SETS=... names some.
 SETS ?= layer pattern searched bf16 table7 step step_bf16 optimizer work breakeven
 
-results: setup
+results: bench-programs
+	rm -f bench/results/machine.json
+	OMP_PROC_BIND=true build/cpp/bench/machine_bench --benchmark_repetitions=9 \
+	  --benchmark_out=bench/results/machine.json
 	for set in $(SETS); do $(RUN_LAYERS) --set $$set --overwrite || exit 1; done
 	$(BIN)/python bench/plots.py work
 	$(BIN)/python bench/tables.py

@@ -79,6 +79,11 @@ class Layer:
         """What its rows have in common."""
         return {"batch": self.batch, "inputs": self.inputs, "outputs": self.outputs}
 
+    def size(self) -> float:
+        """How much work there is, about, for comparison with other cases."""
+        who = len(self.drops) * len(self.contenders)
+        return float(self.batch * self.inputs * self.outputs * who)
+
     def __str__(self) -> str:
         return f"layer {self.inputs} x {self.outputs}, batch {self.batch}"
 
@@ -99,6 +104,10 @@ class Step:
         """What its rows have in common."""
         names = ("batch", "hidden", "optimizer", "p")
         return {name: getattr(self, name) for name in names}
+
+    def size(self) -> float:
+        """How much work there is, about, for comparison with other cases."""
+        return float(self.batch * self.hidden**2 * len(self.contenders))
 
     def __str__(self) -> str:
         return f"MLP 784-{self.hidden}-{self.hidden}-10, {self.optimizer}, batch {self.batch}"
@@ -298,6 +307,6 @@ def merged(cases: Iterable[Case]) -> list[Case]:
         drops = tuple(dict.fromkeys((*known.drops, *case.drops)))
         layers[key] = replace(known, drops=drops)
     return [
-        *sorted(layers.values(), key=lambda x: x.batch * x.inputs * x.outputs),
-        *sorted(steps, key=lambda x: x.batch * x.hidden**2),
+        *sorted(layers.values(), key=Layer.size),
+        *sorted(steps, key=Step.size),
     ]

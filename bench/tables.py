@@ -25,7 +25,7 @@ from cases import ALL_PRODUCTS, PRODUCTS, dropped_by
 from record import load, result_names
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "bench/README.md")
+DOCUMENTS = ("README.md", "bench/README.md", "src/cpu/README.md")
 BLOCK = re.compile(
     r"(?P<begin><!-- bench/tables\.py: (?P<name>\S+) -->\n)(?P<body>.*?)"
     r"(?P<end><!-- end of (?P=name) -->)",
@@ -80,9 +80,10 @@ def machines() -> str:
     """The machines of all results of layers.py."""
     found = {}
     for result in result_names():
-        if result.startswith("accuracy_"):
+        content = load(result)
+        if result.startswith("accuracy_") or "machine" not in content:
             continue
-        machine = load(result)["machine"]
+        machine = content["machine"]
         family = dict(re.findall(r"(cpu family|model) (\d+)", machine["cpu"]))
         name = re.sub(r"model name ([^,]*).*", r"\1", machine["cpu"])
         line = (
@@ -186,6 +187,61 @@ def table7() -> str:
     return markdown(header, lines) + source("table7")
 
 
+def floors() -> str:
+    """What the machine needs at least for the multiply-adds and for the bytes, and what we need."""
+    result = load("layer")
+    peak, bandwidth = _ceilings(result["machine"]["threads"])
+    lines = []
+    for row in pick(result["rows"], contender="dropgemm"):
+        if row["part"] == ALL_PRODUCTS:
+            continue
+        work = 2 * row["work"] * row["batch"] * row["inputs"] * row["outputs"]
+        operations, memory = 1e3 * work / peak, 1e3 * _least_bytes(row) / bandwidth
+        lines.append(
+            [
+                f"{row['inputs']} x {row['outputs']}, batch {row['batch']}, p = {row['p']:g}",
+                row["part"],
+                f"{operations:.2f} ms",
+                f"{memory:.2f} ms",
+                f"{row['ms']:.2f} ms ({spread(row['spread'])})",
+                f"{row['ms'] / max(operations, memory):.2f}",
+            ]
+        )
+    header = ["layer", "product", "operations / peak", "bytes / bandwidth", "measured (spread)"]
+    ceilings = (
+        f"\n`machine.json`: peak {peak / 1e9:.0f} GFLOP/s, bandwidth {bandwidth / 1e9:.0f} GB/s."
+    )
+    return markdown([*header, "over the larger"], lines) + ceilings + source("layer")
+
+
+def _ceilings(threads: int) -> tuple[float, float]:
+    """FLOP/s and bytes/s of the machine, each the most of its repetitions."""
+    rows = load("machine")["benchmarks"]
+
+    def most(what: str, counter: str) -> float:
+        name = f"{what}/threads:{threads}/real_time"
+        return max(row[counter] for row in pick(rows, run_name=name, run_type="iteration"))
+
+    return most("multiply_add", "FLOP/s"), most("read", "bytes/s")
+
+
+def _least_bytes(row: Row) -> float:
+    """Of float32 operands what is kept, of results everything, of blocks on both sides.
+
+    Each group of rows reads its own part of the weight; what two of them read comes once.
+    """
+    batch, inputs, outputs = row["batch"], row["inputs"], row["outputs"]
+    kept, groups = row["work"] ** 0.5, -(-batch // (row["rows"] or batch))
+    x, y, w = batch * inputs, batch * outputs, inputs * outputs
+    read_weight = w * (1 - (1 - row["work"]) ** groups)
+    elements = {
+        "forward": x * kept + read_weight + y,
+        "input gradient": y * kept + read_weight + x,
+        "weight gradient": (x + y) * kept + w,
+    }
+    return 4 * elements[row["part"]]
+
+
 def work() -> str:
     """Time against kept work."""
     fits = findings.fits(load("work")["rows"])
@@ -236,6 +292,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "searched": lambda: layers("searched"),
     "bf16": bf16,
     "table7": table7,
+    "floors": floors,
     "work": work,
     "breakeven": breakeven,
     "accuracy": accuracies.blocks,

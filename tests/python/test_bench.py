@@ -161,9 +161,9 @@ def test_layers_of_one_shape_are_measured_together(bench):
     import cases
 
     blocks = cases.LayerAxes(batch=(128,), p=(0.5, 0.75))
-    rows = cases.LayerAxes(batch=(256, 128), method=("row",), period=(2,))
+    rows = cases.LayerAxes(batch=(1024, 128), method=("row",), period=(2,))
     small, large = cases.merged(case for axes in (blocks, rows) for case in axes.cases())
-    assert (small.batch, large.batch) == (128, 256)
+    assert (small.batch, large.batch) == (128, 1024)
     assert [str(drop) for drop in small.drops] == [
         "blocks of 128 x 32, p = 0.5, both sides",
         "blocks of 128 x 32, p = 0.75, both sides",
