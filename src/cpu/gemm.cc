@@ -26,8 +26,9 @@ namespace {
 constexpr double kSerialWork = 2e6;
 
 // From these sizes of D on its zeros, which nobody reads, and all of it, of which nobody would
-// find much in the cache, are written around the cache.
-constexpr std::int64_t kStreamZeros = 4 << 20;
+// find much in the cache, are written around the cache. A zero stored into the cache may have to
+// fetch its line from another core's first.
+constexpr std::int64_t kStreamZeros = 128 << 10;
 constexpr std::int64_t kStream = 16 << 20;
 
 int this_thread() {
