@@ -166,6 +166,16 @@ def test_a_model_may_be_wrapped_before_it_is_converted(alone):
     assert all(parameter.grad.any() for parameter in model.parameters())
 
 
+def test_ranks_are_known_to_compiled_models(alone):
+    for group in (None, distributed.new_group([0])):
+        model = make_model()
+        convert(model, method="block", advance="manual", process_group=group, **SETTINGS)
+        compiled = torch.compile(model, backend="eager", fullgraph=True)
+        for samples in (40, 40, 24):
+            x = batches(0)[0][:samples]
+            assert torch.equal(compiled(x), model(x))
+
+
 @pytest.mark.parametrize("case", CASES, ids="-".join)
 def test_a_run_goes_on_in_a_world_of_another_size(ranks, case):
     """One process takes over at a step, with the batches of both."""

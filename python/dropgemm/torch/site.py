@@ -120,8 +120,8 @@ class Site:
 
     def draw_for(self, input: Tensor) -> Drawn:
         """The mask over the rows of an input [..., features], or [features]."""
-        if input.dim() < 2:
-            return self.draw(1)
+        if input.dim() <= 2:
+            return self.draw(input.shape[0] if input.dim() == 2 else 1)
         at = self.batch_dim(input)
         shape = input.shape
         return self.draw(shape[at], math.prod(shape[at + 1 : -1]), None, math.prod(shape[:at]))
