@@ -86,6 +86,10 @@ def main() -> None:
     parser.add_argument("--name", default="accuracy")
     parser.add_argument("--overwrite", action="store_true")
     args = parser.parse_args()
+    try:
+        record.check_free(args.name, overwrite=args.overwrite)
+    except FileExistsError as error:
+        parser.error(str(error))
     dataset = LOADERS[args.data]()
     accuracy: dict[str, list[float]] = {"conventional": [], **{name: [] for name in args.methods}}
     for seed in range(args.seeds):

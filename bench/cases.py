@@ -11,6 +11,9 @@ from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import Any, Literal, get_args
 
+from dropgemm.demo.variants import OptimizerName
+from dropgemm.methods import Method
+
 Pattern = Literal["block", "row", "tile"]
 Side = Literal["both", "input", "output"]
 Product = Literal["forward", "input gradient", "weight gradient"]
@@ -94,10 +97,10 @@ class Step:
 
     batch: int
     hidden: int
-    optimizer: str
+    optimizer: OptimizerName
     p: float
     rows: int
-    methods: tuple[str, ...]
+    methods: tuple[Method, ...]
     contenders: tuple[str, ...]
 
     def shape(self) -> dict[str, Any]:
@@ -156,10 +159,10 @@ class StepAxes:
 
     batch: tuple[int, ...] = (128, 256, 1024)
     hidden: tuple[int, ...] = (2048,)
-    optimizer: tuple[str, ...] = ("momentum",)
+    optimizer: tuple[OptimizerName, ...] = ("momentum",)
     p: tuple[float, ...] = (0.5,)
     rows: tuple[int, ...] = (128,)
-    method: tuple[str, ...] = ("block",)
+    method: tuple[Method, ...] = ("block",)
     contenders: tuple[str, ...] = (*DENSE, "dropgemm", "dropgemm SGD")
 
     def cases(self) -> Iterator[Step]:

@@ -128,7 +128,8 @@ class SelectMLP(nn.Sequential):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
-            return super().forward(x)
+            output: torch.Tensor = super().forward(x)
+            return output
         linears = [module for module in self if isinstance(module, nn.Linear)]
         rates = [module.p for module in self if isinstance(module, nn.Dropout)]
         inputs: Index | None = None

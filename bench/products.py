@@ -20,6 +20,7 @@ from timing import Contender, Run
 import dropgemm as dg
 
 Runs = dict[Product, Run]
+Parts = dict[str, list[tuple[float, Run]]]
 
 
 class Operands:
@@ -130,7 +131,7 @@ def contenders(layer: Layer) -> dict[str, Contender]:
         settings = partial(precision, kind.precision)
         if not kind.pruned:
             runs = kind.make(on, Masks())
-            parts = {part: [(1.0, runs[part])] for part in layer.products}
+            parts: Parts = {part: [(1.0, runs[part])] for part in layer.products}
             found[name] = Contender(name, {}, parts, settings)
             continue
         for drop, masks in drawn.items():

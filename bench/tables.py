@@ -78,7 +78,7 @@ def spread(value: float) -> str:
 
 def machines() -> str:
     """The machines of all results of layers.py."""
-    found = {}
+    found: dict[str, None] = {}
     for result in result_names():
         content = load(result)
         if result.startswith("accuracy_") or "machine" not in content:
@@ -220,7 +220,8 @@ def _ceilings(threads: int) -> tuple[float, float]:
 
     def most(what: str, counter: str) -> float:
         name = f"{what}/threads:{threads}/real_time"
-        return max(row[counter] for row in pick(rows, run_name=name, run_type="iteration"))
+        found = pick(rows, run_name=name, run_type="iteration")
+        return max(float(row[counter]) for row in found)
 
     return most("multiply_add", "FLOP/s"), most("read", "bytes/s")
 
@@ -239,7 +240,7 @@ def _least_bytes(row: Row) -> float:
         "input gradient": y * kept + read_weight + x,
         "weight gradient": (x + y) * kept + w,
     }
-    return 4 * elements[row["part"]]
+    return 4 * float(elements[row["part"]])
 
 
 def work() -> str:
