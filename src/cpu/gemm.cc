@@ -27,9 +27,11 @@ constexpr double kSerialWork = 2e6;
 
 // From these sizes of D on its zeros, which nobody reads, and all of it, of which nobody would
 // find much in the cache, are written around the cache. A zero stored into the cache may have to
-// fetch its line from another core's first.
+// fetch its line from another core's first; so may anything that a team writes where its other
+// threads have been reading, and lines are slower to take from there than from memory.
 constexpr std::int64_t kStreamZeros = 128 << 10;
 constexpr std::int64_t kStream = 16 << 20;
+constexpr std::int64_t kTeamStream = 64 << 10;
 
 int this_thread() {
 #if defined(_OPENMP)
@@ -179,7 +181,7 @@ Plane<const S> plane(const ConstMatrixView& m) {
 }
 
 template <class S>
-Epilogue<S> make_epilogue(const GemmArgs& args) {
+Epilogue<S> make_epilogue(const GemmArgs& args, int threads) {
   typedef typename SumOf<S>::Type T;
   Epilogue<S> e{};
   e.d = plane<S>(args.d);
@@ -194,8 +196,8 @@ Epilogue<S> make_epilogue(const GemmArgs& args) {
   e.activation = static_cast<std::int32_t>(args.activation);
   e.grad_activation = static_cast<std::int32_t>(args.grad_activation);
   const std::int64_t bytes = args.d.rows * args.d.cols * static_cast<std::int64_t>(sizeof(S));
-  e.stream_zeros = bytes >= kStreamZeros;
-  e.stream = bytes >= kStream;
+  e.stream_zeros = bytes >= (threads > 1 ? kTeamStream : kStreamZeros);
+  e.stream = bytes >= (threads > 1 ? kTeamStream : kStream);
   // Factors that are infinite or NaN make NaN of 0.
   e.empty_is_zero = e.bias == nullptr && e.addend.data == nullptr && e.grad_aux.data == nullptr &&
                     e.scale * T(0) == T(0) && e.out_scale * T(0) == T(0);
@@ -285,7 +287,7 @@ Status run(const Context& ctx, const GemmArgs& args) {
   Arena arena(memory);
   Product<F> p = make_product<F>(args, threads_for(ctx, args), arena);
   read_masks(p);
-  const auto epilogue = make_epilogue<typename F::Storage>(args);
+  const auto epilogue = make_epilogue<typename F::Storage>(args, p.threads);
   const auto run_thread = [&] {
     run_team(p, epilogue);
     // Stores around the cache are not ordered by what the caller does next.
