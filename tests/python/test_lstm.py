@@ -288,19 +288,21 @@ def test_a_recomputed_forward_has_the_same_masks(method):
         assert torch.equal(*pair)
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("method", ["row", "block"])
-def test_a_decoder_that_skips_what_the_lstm_dropped(method, folded):
+def test_a_decoder_that_skips_what_the_lstm_dropped(method, folded, batch_first):
     clock = Clock()
-    place = site(clock, 1, method, folded=folded)
-    lstm = LSTM(IN, HIDDEN, batch_first=True, out_site=place).double()
+    place = site(clock, 1, method, folded=folded, batch_dim=0 if batch_first else 1)
+    lstm = LSTM(IN, HIDDEN, batch_first=batch_first, out_site=place).double()
     decoder = Linear(HIDDEN, 11, in_site=place).double()
-    x = torch.randn(SAMPLES, 3, IN, dtype=torch.float64)
+    x = torch.randn(3, SAMPLES, IN, dtype=torch.float64)
     state = torch.zeros(1, SAMPLES, HIDDEN, dtype=torch.float64)
-    got = decoder(lstm(x)[0])
+    got = decoder(lstm(x.transpose(0, 1) if batch_first else x)[0])
     parameters = [*lstm.parameters(), *decoder.parameters()]
-    y, _, _ = dense(lstm, x.transpose(0, 1), state, state)
-    expected = nn.functional.linear(y.transpose(0, 1), decoder.weight, decoder.bias)
+    y, _, _ = dense(lstm, x, state, state)
+    y = y.transpose(0, 1) if batch_first else y
+    expected = nn.functional.linear(y, decoder.weight, decoder.bias)
     torch.testing.assert_close(got, expected)
     for pair in zip(gradients([got], parameters), gradients([expected], parameters), strict=True):
         torch.testing.assert_close(*pair)
@@ -455,7 +457,7 @@ BAD = {
     "sites: expected one clock for all, got 2": lambda c: LSTM(
         24, 24, in_sites=[site(c, 0)], out_site=site(Clock(), 1)
     ),
-    r"batch_first: expected True for the 2 groups": lambda c: LSTM(
+    r"out_site: expected batch_dim=1 for the 2 groups": lambda c: LSTM(
         4, 24, out_site=site(c, 0, "block")
     )(torch.zeros(3, SAMPLES, 4)),
     "input: expected 2-D or 3-D, got 4-D": lambda c: LSTM(4, 24, out_site=site(c, 0))(

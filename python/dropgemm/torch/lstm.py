@@ -187,10 +187,11 @@ class LSTM(nn.LSTM):
     def _drop_output(self, y: Tensor, rows: Rows, mask: SequenceMask | None) -> Tensor:
         if mask is None or self.out_site is None:
             return y
-        if mask.skips and len(mask.groups) > 1 and not self.batch_first:
+        where, told = 0 if self.batch_first else 1, self.out_site.settings.batch_dim
+        if mask.skips and len(mask.groups) > 1 and where != told:
             raise ValueError(
-                f"batch_first: expected True for the {len(mask.groups)} groups of samples of "
-                "out_site, as layers behind form them over the first dimension, got False"
+                f"out_site: expected batch_dim={where} for the {len(mask.groups)} groups of this "
+                f"batch, as layers behind are to form the same ones, got {told}"
             )
         if self.out_site.folded:
             self.out_site.to_consumer.give()
