@@ -174,11 +174,13 @@ Status gemm_plan(const Context& ctx, const GemmArgs& args, GemmPlan* plan) {
 
 std::string to_string(const GemmPlan& plan) {
   static constexpr const char* kNames[] = {"none", "dense", "compact", "pruned", "select"};
-  std::string work = std::to_string(std::round(plan.work * 1000) / 1000);
-  work.resize(work.find('.') + 4);
+  const auto digits = [](double x) {
+    std::string text = std::to_string(std::round(x * 1000) / 1000);
+    return text.substr(0, text.find('.') + 4);
+  };
   return std::string(kNames[static_cast<int>(plan.path)]) + " units " +
          std::to_string(plan.unit_m) + "x" + std::to_string(plan.unit_n) + "x" +
-         std::to_string(plan.unit_k) + " work " + work;
+         std::to_string(plan.unit_k) + " work " + digits(plan.work) + " time " + digits(plan.time);
 }
 
 }  // namespace dropgemm

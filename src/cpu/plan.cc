@@ -11,9 +11,18 @@ constexpr std::int64_t kGranuleM = 8;
 constexpr std::int64_t kGranuleN = 32;
 constexpr std::int64_t kGranuleK = 8;
 
-// Walking lists reaches 0.92 of the dense product's FLOP/s (2048 x 2048, batch 1024, AVX-512), so
-// above this share of the work the dense product wins.
-constexpr double kBreakEven = 0.92;
+// What a mask costs, fitted to measurements (README.md, break-even): in multiply-adds for each
+// element that is treated so, but for the lists, whose cost is a share of the dense product's.
+constexpr double kWalkLists = 0.02;
+constexpr double kPickLane = 20;       // packed from among neighbours in a line
+constexpr double kSpreadColumn = 20;   // of D, written between columns that are dropped
+constexpr double kSelectOperand = 30;  // packed, then zeroed
+constexpr double kSelectD = 10;
+constexpr std::int64_t kShortRun = 16;  // narrower tiles leave irregular columns
+
+// Above this share of the work, but for 1, nothing is skipped whatever the model says: callers ask
+// for that by a hint that no mask would have.
+constexpr double kHardlyDropped = 0.995;
 
 // What the masks that touch a dimension share; its extent where none does, or where every mask
 // has one tile for the whole of it.
@@ -33,6 +42,32 @@ class Unit {
 
 bool is_vector(const AxisMask& m, std::int64_t first_extent, std::int64_t second_extent) {
   return m.mask == nullptr || m.first_tile() >= first_extent || m.second_tile() >= second_extent;
+}
+
+// Time over the dense product's, where nothing is skipped. An element of A takes part in N
+// multiply-adds, one of B in M, and one of D is the sum of K.
+double time_selecting(const GemmArgs& args, const GemmShape& s) {
+  const bool selects = !args.dropped_are_zero;
+  double time = 1.0;
+  if (selects && args.a_mask != nullptr) time += kSelectOperand / static_cast<double>(s.n);
+  if (selects && args.b_mask != nullptr) time += kSelectOperand / static_cast<double>(s.m);
+  if (args.d_mask != nullptr) time += kSelectD / static_cast<double>(s.k);
+  return time;
+}
+
+// The same, where what is dropped is skipped; the units are those of M and N.
+double time_skipping(const GemmArgs& args, const GemmShape& s, double work, bool compacts,
+                     std::int64_t unit_m, std::int64_t unit_n) {
+  double time = work + kWalkLists;
+  if (!compacts) return time;
+  if (unit_m < std::min(kShortRun, s.m) && args.trans_a) {
+    time += kPickLane / static_cast<double>(s.n);
+  }
+  if (unit_n < std::min(kShortRun, s.n)) {
+    time += kSpreadColumn / static_cast<double>(s.k);
+    if (!args.trans_b) time += kPickLane / static_cast<double>(s.m);
+  }
+  return time;
 }
 
 double keep_hint(const TileMaskView* mask) { return mask != nullptr ? mask->keep_hint : 1.0; }
@@ -109,19 +144,27 @@ GemmPlan make_plan(const GemmArgs& args) {
   plan.unit_n = n.size();
   plan.unit_k = k.size();
   plan.work = keep_hint(args.a_mask) * keep_hint(args.b_mask) * keep_hint(args.d_mask);
-  const bool pays = plan.work <= kBreakEven || plan.work == 1.0;  // a hint of 1 says nothing
+  const bool compacts = is_vector(a, s.m, s.k) && is_vector(b, s.n, s.k) && is_vector(d, s.m, s.n);
+  const bool skips = compacts || (m.fits(kGranuleM) && n.fits(kGranuleN) && k.fits(kGranuleK));
   if (s.m == 0 || s.n == 0 || s.k == 0) {
     plan.path = GemmPath::kNone;
     plan.work = 0.0;
-  } else if (a.mask == nullptr && b.mask == nullptr && d.mask == nullptr) {
+    return plan;
+  }
+  if (a.mask == nullptr && b.mask == nullptr && d.mask == nullptr) {
     plan.path = GemmPath::kDense;
-  } else if (pays && is_vector(a, s.m, s.k) && is_vector(b, s.n, s.k) && is_vector(d, s.m, s.n)) {
-    plan.path = GemmPath::kCompact;
-  } else if (pays && m.fits(kGranuleM) && n.fits(kGranuleN) && k.fits(kGranuleK)) {
-    plan.path = GemmPath::kPruned;
+    return plan;
+  }
+  const double selecting = time_selecting(args, s);
+  plan.time = time_skipping(args, s, plan.work, compacts, plan.unit_m, plan.unit_n);
+  // A hint of 1 says nothing.
+  const bool pays = plan.time <= selecting && plan.work <= kHardlyDropped;
+  if (skips && (pays || plan.work == 1.0)) {
+    plan.path = compacts ? GemmPath::kCompact : GemmPath::kPruned;
   } else {
     plan.path = GemmPath::kSelect;
     plan.work = 1.0;
+    plan.time = selecting;
   }
   return plan;
 }

@@ -36,7 +36,7 @@ struct AxisMask {
 
 // kPruned   units that are multiples of 8 along M, 32 along N and 8 along K (or whole extents)
 // kCompact  every mask is one tile high or one tile wide: kept indices are the same everywhere
-// kSelect   anything else, and where more is kept than pruning pays for: masks are applied while
+// kSelect   anything else, and where skipping is expected to take longer: masks are applied while
 //           packing and storing
 [[nodiscard]] GemmPlan make_plan(const GemmArgs& args);
 

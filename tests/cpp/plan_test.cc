@@ -17,8 +17,8 @@ struct Tile {
 };
 
 // The plan of a layer's product; a mask's bits are not looked at, so they are all ones.
-std::string plan(std::int64_t m, std::int64_t n, std::int64_t k, Tile a_tile, Tile b_tile,
-                 Tile d_tile, bool trans_a = false, bool trans_b = false, double keep = 0.5) {
+std::string timed(std::int64_t m, std::int64_t n, std::int64_t k, Tile a_tile, Tile b_tile,
+                  Tile d_tile, bool trans_a = false, bool trans_b = false, double keep = 0.5) {
   static float memory = 0;
   static const std::vector<std::uint32_t> bits(1 << 16, ~0U);
   GemmArgs args;
@@ -42,6 +42,12 @@ std::string plan(std::int64_t m, std::int64_t n, std::int64_t k, Tile a_tile, Ti
   const Status status = gemm_plan(ctx, args, &result);
   return status.ok() ? to_string(result) : status.message();
 }
+// Without the time that is expected, the last word.
+std::string plan(std::int64_t m, std::int64_t n, std::int64_t k, Tile a_tile, Tile b_tile,
+                 Tile d_tile, bool trans_a = false, bool trans_b = false, double keep = 0.5) {
+  const std::string text = timed(m, n, k, a_tile, b_tile, d_tile, trans_a, trans_b, keep);
+  return text.substr(0, text.find(" time "));
+}
 
 TEST(Plan, NothingToMultiply) {
   EXPECT_EQ(plan(0, 64, 64, {}, {}, {}), "none units 0x64x64 work 0.000");
@@ -51,17 +57,36 @@ TEST(Plan, NothingToMultiply) {
 
 TEST(Plan, Dense) { EXPECT_EQ(plan(100, 64, 30, {}, {}, {}), "dense units 100x64x30 work 1.000"); }
 
-// Where nearly everything is kept the dense product wins; a hint of 1 is no hint.
-TEST(Plan, DenseAboveBreakEven) {
+// Blocks are skipped at any keep rate; a hint of 1 is no hint.
+TEST(Plan, BlocksAlwaysPay) {
   const Tile rows{128, 32};
-  EXPECT_EQ(plan(1024, 512, 256, rows, {}, {}, false, true, 0.95),
-            "select units 128x512x32 work 1.000");
-  EXPECT_EQ(plan(128, 512, 256, rows, {}, {}, false, true, 0.95),
-            "select units 128x512x32 work 1.000");
-  EXPECT_EQ(plan(1024, 512, 256, rows, {}, {}, false, true, 0.90),
-            "pruned units 128x512x32 work 0.900");
-  EXPECT_EQ(plan(1024, 512, 256, rows, {}, {}, false, true, 1.0),
-            "pruned units 128x512x32 work 1.000");
+  for (const double keep : {1.0, 0.97, 0.9}) {
+    EXPECT_EQ(plan(1024, 512, 256, rows, {}, {}, false, true, keep).substr(0, 26),
+              "pruned units 128x512x32 wo");
+  }
+  EXPECT_EQ(timed(1024, 512, 256, rows, {}, {}, false, true, 0.9),
+            "pruned units 128x512x32 work 0.900 time 0.920");
+  EXPECT_EQ(timed(1024, 512, 256, rows, {}, rows, false, true, 0.9),
+            "pruned units 128x32x32 work 0.810 time 0.830");
+  // But not where the hint says that next to nothing is dropped.
+  EXPECT_EQ(timed(1024, 512, 256, rows, {}, {}, false, true, 0.999),
+            "select units 128x512x32 work 1.000 time 1.059");
+}
+
+// Single features of the whole batch: columns of D that lie irregularly are dear where K is small,
+// lanes of B that do where M is; rows are not.
+TEST(Plan, SingleFeaturesPayBelowBreakEven) {
+  const Tile feature{128, 1};
+  EXPECT_EQ(timed(128, 512, 256, feature, {}, {}, false, true, 0.98),
+            "compact units 128x512x1 work 0.980 time 1.000");
+  EXPECT_EQ(timed(128, 512, 256, {}, {}, feature, false, false, 0.95),
+            "select units 128x1x256 work 1.000 time 1.039");
+  EXPECT_EQ(timed(128, 512, 256, {}, {}, feature, false, false, 0.75),
+            "compact units 128x1x256 work 0.750 time 1.004");
+  EXPECT_EQ(timed(512, 512, 128, {}, feature, {}, true, false, 0.9),
+            "select units 512x1x128 work 1.000 time 1.059");
+  EXPECT_EQ(timed(512, 512, 128, feature, {}, {}, true, false, 0.9),
+            "compact units 1x512x128 work 0.900 time 0.959");
 }
 
 // Row groups of a batch, in all three products of a layer.
