@@ -75,7 +75,8 @@ class SkippingProducts(torch.autograd.Function):
                 weights, inputs, False, False, ctx.scale, grad_aux=below, grad_activation=RELU,
                 precision=ctx.precision,
             )  # fmt: skip
-            dx = dx.view(ctx.shape)
+            if len(ctx.shape) != 2:
+                dx = dx.view(ctx.shape)
         if ctx.needs_input_grad[1]:
             if not ctx.prune_weight_grad:
                 inputs, weights, outputs = map(_apply_only, (inputs, weights, outputs))

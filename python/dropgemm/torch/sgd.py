@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.optim.sgd import sgd
 
 from dropgemm import _core
 from dropgemm.torch import operands
-from dropgemm.torch.tracing import needs_operator
+from dropgemm.torch.tracing import PLAIN, needs_operator
 
 _TAKEN = (torch.float32, torch.float64)
 
@@ -53,42 +53,44 @@ class SGD(torch.optim.SGD):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            others = [p for p in group["params"] if p.grad is not None]
+            moved = [(p, p.grad) for p in group["params"] if p.grad is not None]
             if not _traced(group):
                 options = _options(group)
-                others = [p for p in others if not self._update(p, options)]
-            if others:
-                self._update_by_torch(group, others)
+                moved = [(p, grad) for p, grad in moved if not self._update(p, grad, options)]
+            if moved:
+                self._update_by_torch(group, *zip(*moved, strict=True))
         return loss
 
-    def _update(self, param: Tensor, options: dict[str, Any]) -> bool:
+    def _update(self, param: Tensor, grad: Tensor, options: dict[str, Any]) -> bool:
         """Updates one parameter in the core; False where the core does not take it."""
-        grad = param.grad
-        assert grad is not None
-        if not (_plain(param) and _plain(grad) and grad.dtype == param.dtype):
+        w, g = _vector(param, param.dtype), _vector(grad, param.dtype)
+        if w is None or g is None:
             return False
         if options["momentum"] == 0.0:
-            _core.sgd(_vector(param), _vector(grad), None, **options)
+            _core.sgd(w, g, None, **options)
             increment_version(param)
             return True
-        buffer = self.state[param].get("momentum_buffer")
+        state = self.state[param]
+        buffer = state.get("momentum_buffer")
         first = buffer is None
         if buffer is None:
             buffer = torch.empty_like(param, memory_format=torch.contiguous_format)
-        elif not (_plain(buffer) and buffer.dtype == param.dtype):
+        v = _vector(buffer, param.dtype)
+        if v is None:
             return False
-        _core.sgd(_vector(param), _vector(grad), _vector(buffer), **options, first=first)
-        self.state[param]["momentum_buffer"] = buffer
+        _core.sgd(w, g, v, **options, first=first)
+        state["momentum_buffer"] = buffer
         increment_version((param, buffer))
         return True
 
-    def _update_by_torch(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        grads = [p.grad for p in params if p.grad is not None]
+    def _update_by_torch(
+        self, group: dict[str, Any], params: Sequence[Tensor], grads: Sequence[Tensor]
+    ) -> None:
         buffers = []
         if group["momentum"] != 0:
             buffers = [self.state[p].get("momentum_buffer") for p in params]
         sgd(
-            params, grads, buffers, any(grad.is_sparse for grad in grads),
+            list(params), list(grads), buffers, any(grad.is_sparse for grad in grads),
             weight_decay=group["weight_decay"], momentum=group["momentum"], lr=group["lr"],
             dampening=group["dampening"], nesterov=group["nesterov"], maximize=group["maximize"],
         )  # fmt: skip
@@ -112,16 +114,16 @@ def _options(group: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _plain(tensor: Tensor) -> bool:
-    """A tensor that its address describes."""
-    return (
-        tensor.dtype in _TAKEN
-        and tensor.is_cpu
-        and tensor.layout == torch.strided
-        and not needs_operator(tensor)
-        and tensor.is_contiguous()
-    )
-
-
-def _vector(tensor: Tensor) -> tuple[int, ...]:
-    return (tensor.data_ptr(), operands.DTYPES[tensor.dtype], tensor.numel(), 1)
+def _vector(tensor: Tensor, dtype: torch.dtype) -> tuple[int, ...] | None:
+    """A contiguous tensor as the core takes it; None for what an address does not describe."""
+    if (
+        type(tensor) not in PLAIN
+        or tensor.dtype != dtype
+        or dtype not in _TAKEN
+        or not tensor.is_cpu
+        or tensor.layout != torch.strided
+        or not tensor.is_contiguous()
+        or tensor.is_neg()
+    ):
+        return None
+    return (tensor.data_ptr(), operands.DTYPES[dtype], tensor.numel(), 1)

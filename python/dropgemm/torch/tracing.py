@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
+# Types of tensors that an address describes.
+PLAIN = (torch.Tensor, torch.nn.Parameter)
 _torch_c: Any = torch._C  # whose private functions carry no types
 
 
@@ -26,7 +27,7 @@ def needs_operator(*tensors: torch.Tensor | None) -> bool:
     ):
         return True
     for tensor in tensors:
-        if tensor is not None and (type(tensor) not in _PLAIN or tensor.is_neg()):
+        if tensor is not None and (type(tensor) not in PLAIN or tensor.is_neg()):
             return True
     return False
 
