@@ -193,6 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, FileExistsError) as error:
         made.error(str(error))
     torch.set_num_threads(args.threads)
+    if record.LOAD > 1:
+        print(f"the machine is busy (load {record.LOAD}): look at the spreads", file=sys.stderr)
     rows: list[dict[str, Any]] = []
     end = time.monotonic() + (args.seconds or SETS[args.set].seconds)
     # A share of the time between even and by size: large cases get fewer turns, but not too few.

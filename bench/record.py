@@ -40,6 +40,7 @@ def _git(*arguments: str) -> str:
 
 # As the program starts: a long run may see later commits.
 COMMIT = _git("rev-parse", "--short", "HEAD").strip() or "unknown"
+LOAD = round(os.getloadavg()[0], 2)  # of the last minute: what else the machine does
 UNCOMMITTED = bool(_git("status", "--porcelain", "--untracked-files=no").strip())
 
 
@@ -49,6 +50,7 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "load_before": LOAD,
         "omp_proc_bind": os.environ.get("OMP_PROC_BIND", ""),
         "backend": dropgemm.backends(),
         "torch": torch.__version__,
