@@ -23,9 +23,13 @@ from timing import Contender, interleaved
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 (as PyTorch's users name it)
 
+from dropgemm.torch import SGD
+
 sys.path.append(str(Path(__file__).parent.parent / "python" / "examples"))
 from lstm_language_model import Conventional, Pruned
 
+# Sides that are dropped of the products with a layer's inputs and with its hidden state.
+SIDES = {"row": (1, 0), "own:row": (1, 1), "units:row": (2, 2)}
 SIZES = {"layers": 2, "hidden": 1500, "batch": 20, "length": 35, "vocabulary": 8800}
 
 
@@ -36,7 +40,9 @@ def step_of(model: nn.Module, args: argparse.Namespace) -> Callable[[], object]:
     words = torch.randint(args.vocabulary, shape, generator=generator)
     following = torch.randint(args.vocabulary, shape, generator=generator).flatten()
     zeros = torch.zeros(args.layers, args.batch, args.hidden)
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    optimizer: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    if isinstance(model, Pruned):
+        optimizer = SGD(model.parameters(), 0.1)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -47,6 +53,13 @@ def step_of(model: nn.Module, args: argparse.Namespace) -> Callable[[], object]:
             model.lstm.clock.advance()
 
     return step
+
+
+def work(method: str, args: argparse.Namespace) -> float:
+    """The share of the dense multiply-adds that is left, in the mean."""
+    keep, gates = 1.0 - args.p, 4 * args.layers * args.hidden
+    left = gates * sum(keep**sides for sides in SIDES[method]) + keep * args.vocabulary
+    return float(left / (2 * gates + args.vocabulary))
 
 
 def contenders(args: argparse.Namespace) -> dict[str, Contender]:
@@ -98,6 +111,8 @@ def main() -> None:
             "x": {kind: round(ratio.median, 3) for kind, ratio in over.items()},
             "x_spread": {kind: round(ratio.spread, 3) for kind, ratio in over.items()},
         }
+        if name in SIDES:
+            figures["work"] = round(work(name, args), 4)
         rows.append({**shape, "contender": contender.kind, **contender.dropped, **figures})
     print(record.save(args.name, {"rows": rows}, overwrite=args.overwrite))
 

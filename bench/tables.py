@@ -52,6 +52,11 @@ METHODS = {
     "tile": "tile patterns",
     "gyro": "gyro",
 }
+DROPPED_OF_LSTM = {
+    "row": "inputs and output",
+    "own:row": "and the hidden state, by patterns of its own",
+    "units:row": "inputs, output and whole units",
+}
 
 
 def source(name: str) -> str:
@@ -169,6 +174,24 @@ def bf16() -> str:
         )
     header = ["layer", "dropped", "x stock", 'x "medium"', "x PyTorch's bf16", "spread"]
     return markdown(header, lines) + source("bf16")
+
+
+def lstm() -> str:
+    """Training steps of LSTM language models."""
+    rows = load("lstm")["rows"]
+    (stock,) = pick(rows, contender="stock")
+    lines = [
+        [
+            DROPPED_OF_LSTM[row["method"]],
+            f"{stock['ms']:.0f} ms",
+            f"{row['ms']:.0f} ms ({spread(row['spread'])})",
+            *(times(row, baseline) for baseline in ("stock", "medium")),
+            f"{1 / row['work']:.2f}",
+        ]
+        for row in pick(rows, contender="dropgemm")
+    ]
+    header = ["dropped", "stock PyTorch", "dropgemm (spread)", "x stock", 'x "medium"', "ideal"]
+    return markdown(header, lines) + source("lstm")
 
 
 def _shape(row: Row) -> tuple[int, int, int]:
@@ -292,6 +315,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "pattern": lambda: layers("pattern"),
     "searched": lambda: layers("searched"),
     "bf16": bf16,
+    "lstm": lstm,
     "table7": table7,
     "floors": floors,
     "work": work,
