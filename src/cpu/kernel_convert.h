@@ -26,6 +26,9 @@ struct Stored<BFloat16, kW> {
   static Sum widen(V x) { return (Sum)(__builtin_convertvector(x, Word) << 16); }
   // To the nearest, to even of two; a NaN stays one.
   static V narrow(Sum x) {
+#if defined(__AVX512BF16__)
+    if constexpr (kW == 16) return (V)_mm512_cvtneps_pbh(x);
+#endif
     const Word word = (Word)x;
     const Word rounded = (word + 0x7FFF + (word >> 16 & 1)) >> 16;
     const Word nan = word >> 16 | 0x40;
