@@ -190,6 +190,8 @@ TEST_F(GemmCheck, Activations) {
   EXPECT_EQ(refusal(), "activation: expected none, relu, gelu (erf) or gelu (tanh), got 4");
   args_.activation = Activation::kNone, args_.grad_activation = static_cast<Activation>(-1);
   EXPECT_EQ(refusal(), "grad_activation: expected none, relu, gelu (erf) or gelu (tanh), got -1");
+  args_.grad_activation = Activation::kNone, args_.precision = static_cast<Precision>(2);
+  EXPECT_EQ(refusal(), "precision: expected highest or medium, got 2");
 }
 
 TEST_F(GemmCheck, Contexts) {

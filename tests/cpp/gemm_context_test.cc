@@ -42,20 +42,23 @@ TEST_P(GemmTest, BitsDoNotDependOnThreads) {
     a.fill(draw), b.fill(draw);
     const Mask ma(512, 256, tile, 0.5, false, random);
     const Mask md(512, 320, tile, 0.5, false, random);
-    std::vector<Array<float>> results;
-    for (std::int32_t threads : {1, 2, 3}) {
-      results.emplace_back(512, 320, Layout::kRowMajor);
-      GemmArgs args;
-      args.a = a.view(), args.b = b.view(), args.d = results.back().view();
-      args.trans_b = true, args.a_mask = ma.view(), args.d_mask = md.view();
-      ctx_.num_threads = threads;
-      ASSERT_TRUE(gemm(ctx_, args).ok());
-    }
-    for (std::size_t r = 1; r < results.size(); ++r) {
-      results[r].fill([&](auto i, auto j) {
-        EXPECT_EQ(results[r].at(i, j), results[0].at(i, j)) << i << ", " << j;
-        return results[r].at(i, j);
-      });
+    for (const Precision precision : {Precision::kHighest, Precision::kMedium}) {
+      std::vector<Array<float>> results;
+      for (std::int32_t threads : {1, 2, 3}) {
+        results.emplace_back(512, 320, Layout::kRowMajor);
+        GemmArgs args;
+        args.a = a.view(), args.b = b.view(), args.d = results.back().view();
+        args.precision = precision;
+        args.trans_b = true, args.a_mask = ma.view(), args.d_mask = md.view();
+        ctx_.num_threads = threads;
+        ASSERT_TRUE(gemm(ctx_, args).ok());
+      }
+      for (std::size_t r = 1; r < results.size(); ++r) {
+        results[r].fill([&](auto i, auto j) {
+          EXPECT_EQ(results[r].at(i, j), results[0].at(i, j)) << i << ", " << j;
+          return results[r].at(i, j);
+        });
+      }
     }
   }
 }
