@@ -196,7 +196,7 @@ class LSTM(nn.LSTM):
         if self.out_site.folded:
             self.out_site.to_consumer.give()
             return y
-        keep = mask.over(rows).to_dense() if mask.skips else mask.dense[rows.samples()]
+        keep = mask.over(rows).to_dense() if mask.skips else mask.elements[rows.samples()]
         return torch.where(keep, y * mask.scale, 0.0)
 
     def _weights(self, layer: int) -> Weights:

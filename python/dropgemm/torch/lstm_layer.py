@@ -43,7 +43,7 @@ def run_layer(
     if back is not None and back.skips:
         feedback = Feedback(back.groups, back.over(rows), None, back.scale)
     elif back is not None:
-        feedback = Feedback(_ALL, None, back.dense, back.scale)
+        feedback = Feedback(_ALL, None, back.elements, back.scale)
     gates = _input_gates(x, rows, weights.inputs, weights.bias, inputs)
     y, h, c = Recurrence.apply(gates, weights.hidden, *state, rows, feedback)
     return y, h, c
@@ -58,7 +58,7 @@ def run_units(
     """
     if not units.skips:
         y, h, c = run_layer(x, rows, weights, state, inputs, units)
-        keep = units.dense
+        keep = units.elements
         y = torch.where(keep[rows.samples()], y, 0.0)
         return y, torch.where(keep, h, state[0]), torch.where(keep, c, state[1])
     results, numbers = [], []
@@ -102,7 +102,7 @@ def _input_gates(
     if inputs is not None and inputs.skips:
         mask, scale = inputs.over(rows, samples), inputs.scale
     elif inputs is not None:
-        keep = inputs.dense[samples or slice(None)][rows.samples()]
+        keep = inputs.elements[samples or slice(None)][rows.samples()]
         x = torch.where(keep, x * inputs.scale, 0.0)
     gates: Tensor = matmul(x, weight, trans_b=True, a_mask=mask, bias=bias, scale=scale)
     return gates

@@ -32,7 +32,7 @@ class Feedback(NamedTuple):
 class Recurrence(torch.autograd.Function):
     """Hidden and cell states of all steps from what the inputs give to the gates.
 
-    With i, f, g, o the columns of gates[t] + scale (h[t-1] . M) W^T + what they had before:
+    With i, f, g, o the quarters of gates[t] + scale (h[t-1] . M) W^T:
 
         c[t] = sigmoid(f) c[t-1] + sigmoid(i) tanh(g)        h[t] = sigmoid(o) tanh(c[t])
 

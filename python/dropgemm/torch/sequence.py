@@ -119,16 +119,14 @@ class SequenceMask:
         self._group = ceil_div(self._mask.tile[0], rows.length) if site.skips else 1
 
     @cached_property
-    def dense(self) -> Tensor:
-        """bool [batch, features]."""
-        if not self.skips:
-            elements: Tensor = self._mask.to_dense()
-            return elements
-        return self._kept.repeat_interleave(self._group, 0)[: self._batch]
+    def elements(self) -> Tensor:
+        """bool [batch, features], of a mask of single elements."""
+        elements: Tensor = self._mask.to_dense()
+        return elements
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """The groups of samples; where masks are of single elements, there is none to be named."""
+        """The groups of samples, of a mask that skips."""
         starts = range(0, self._batch, self._group)
         return tuple(
             Group(slice(start, min(start + self._group, self._batch)), _columns(keep))
