@@ -33,7 +33,7 @@ struct SumOf<BFloat16> {
 template <class P>
 constexpr int kDepthsOf = 1;
 template <>
-constexpr int kDepthsOf<BFloat16Pair> = 2;
+inline constexpr int kDepthsOf<BFloat16Pair> = 2;
 
 // How the numbers of a product lie: S in operands and results, words of P in panels.
 template <class S, class P>

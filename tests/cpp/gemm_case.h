@@ -72,7 +72,7 @@ struct GemmCase {
 template <class T>
 constexpr double kEpsilon = std::numeric_limits<T>::epsilon();
 template <>
-constexpr double kEpsilon<BFloat16> = 1.0 / 128;
+inline constexpr double kEpsilon<BFloat16> = 1.0 / 128;
 template <class T>
 using Sum = std::conditional_t<std::is_same_v<T, BFloat16>, float, T>;
 
