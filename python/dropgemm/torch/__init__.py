@@ -2,7 +2,7 @@
 
     schedule = convert(model, optimizer, method="block", total_steps=epochs * len(loader))
 
-changes the nn.Linear and nn.Dropout of a model in place; Clock, Site, Linear
+changes the nn.Linear, nn.LSTM and nn.Dropout of a model in place; Clock, Site, Linear, LSTM
 and the dropout modules are the parts, for networks built by hand.
 """
 
