@@ -24,3 +24,12 @@ def backend(request):
 def framework(request):
     """The frameworks that arrays come in."""
     return request.param
+
+
+@pytest.fixture
+def saved(monkeypatch):
+    """The figures that matplotlib is asked to save, in the place of their files."""
+    figure = pytest.importorskip("matplotlib.figure").Figure
+    figures = []
+    monkeypatch.setattr(figure, "savefig", lambda self, *_, **__: figures.append(self))
+    return figures

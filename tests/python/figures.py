@@ -2,6 +2,13 @@
 
 from matplotlib.text import Text
 
+from dropgemm.__main__ import main
+
+
+def show(options, folder):
+    """Runs `dropgemm show` for a picture in a folder."""
+    return main(["show", *options.split(), "--out", f"{folder}/picture.png"])
+
 
 def words(figure):
     """All that is written on a page, outside of its panels."""

@@ -5,20 +5,11 @@ import sys
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 import dropgemm as dg
 from dropgemm.__main__ import main
 from dropgemm.plots import distribution
 from figures import assert_legible, words
-
-
-@pytest.fixture
-def saved(monkeypatch):
-    """The figures that are saved, in the place of their files."""
-    figures = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: figures.append(self))
-    return figures
 
 
 def search(options, capsys):

@@ -7,17 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 import dropgemm as dg
 from dropgemm.__main__ import main
-from dropgemm.plots import schedule
 from dropgemm.plots.methods import METHODS, STEP, Draw, draw_mask
 from dropgemm.plots.page import percent
 from dropgemm.plots.show import PICTURES
 from dropgemm.plots.work import LayerMasks
 from dropgemm.plots.work import products as layer_products
-from figures import assert_legible, words
+from figures import assert_legible, show, words
 
 SMALL = {
     "masks": "--batch 64 --features 64",
@@ -25,18 +23,6 @@ SMALL = {
     "tiles": "--out-features 64 --in-features 80 --period 2 --tile 16",
     "products": "--batch 128 --in-features 64 --out-features 96",
 }
-
-
-@pytest.fixture
-def saved(monkeypatch):
-    """The figures that are saved, in the place of their files."""
-    figures = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: figures.append(self))
-    return figures
-
-
-def show(options, folder="."):
-    return main(["show", *options.split(), "--out", f"{folder}/picture.png"])
 
 
 def images(figure, gid=None):
@@ -274,69 +260,6 @@ def test_ragged_tiles_are_counted_by_their_weights(tmp_path, saved):
     share = percent(kept.mean()).replace("\xa0", " ")
     assert re.findall(r"[\d.]+ %", words(saved[0])) == [share] * 3
     assert saved[0].axes[0].texts[-1].get_position() == (232, 240)  # the middle of the last tile
-
-
-# --- Schedules ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("order", ["consecutive", "random"])
-@pytest.mark.parametrize(
-    ("steps", "subnets", "coscheduled", "batch", "tile_rows"),
-    [(24, 16, 4, 256, None), (24, 16, 4, 256, 128), (10, 30, 4, 100, 30), (9, 5, 2, 7, None)],
-)
-def test_a_timeline_holds_every_step(steps, subnets, coscheduled, batch, tile_rows, order):
-    gyro = dg.GyroSchedule(
-        1, 0.5, total_steps=steps, seed=0, site=0, subnets=subnets, coscheduled=coscheduled,
-        tile_rows=tile_rows, order=order,
-    )  # fmt: skip
-    spans = schedule.timeline(gyro, batch, 0, steps)
-    step, seen = 0, set()
-    for span in spans:
-        assert span.first_step == step
-        for column in span.ids.T:
-            assert column.tolist() == gyro.subnets(step, batch).tolist()
-            assert len(column) == -(-batch // span.group_rows)
-            step += 1
-        seen |= set(span.ids.ravel().tolist())
-        if order == "consecutive":
-            assert (span.ids // coscheduled == span.number).all()
-    assert step == steps
-    assert len({span.number for span in spans}) == len(spans)
-    if order == "consecutive":
-        assert len(seen) == gyro.used(batch)
-    middle = schedule.timeline(gyro, batch, 3, 5)
-    assert sum(span.ids.shape[1] for span in middle) == 2
-    assert middle[0].ids[:, 0].tolist() == gyro.subnets(3, batch).tolist()
-
-
-def test_subnets_of_a_set_differ_in_colour_and_so_do_neighbouring_sets():
-    gyro = dg.GyroSchedule(1, 0.5, total_steps=64, seed=0, site=0, subnets=32, coscheduled=8)
-    colours = schedule.subnet_colours(gyro, np.arange(32))
-    assert colours.shape == (32, 3)
-    assert len({tuple(colour) for colour in colours.round(6)}) == 32
-    lightness = (colours @ (0.299, 0.587, 0.114)).reshape(4, 8)
-    assert (np.diff(lightness, axis=1) < -0.02).all()  # told apart without hue
-
-
-def test_a_schedules_words(tmp_path, saved):
-    assert show("schedule", tmp_path) == 0
-    said = words(saved[-1])
-    assert "16 subnets before training and trains 4 at a time: such a set serves 6 steps" in said
-    assert "Gyro, 4 groups of 64 samples" in said
-    assert "room for all 4 subnets of a set" in said
-    assert "Block-wise gyro, 2 groups of 128 samples" in said
-    assert "room for 2 of the 4 subnets of a set: they take turns over 2 successive" in said
-    assert said.count("The run trains 16 of its 16 subnets.") == 2
-    assert said.count("set 3: subnets 12 to 15") == 2
-    assert show("schedule --steps 10 --subnets 30 --tile-rows 0 --batch 100", tmp_path) == 0
-    assert "The run trains 28 of its 30 subnets: too few steps, or groups, for all" in words(
-        saved[-1]
-    )
-    assert show("schedule --order random --start 4 --shown 8", tmp_path) == 0
-    said = words(saved[-1])
-    assert "in random order, each step draws 4 of them anew" in said
-    assert "set 0" not in said
-    assert saved[-1].axes[0].get_xlim() == (4, 12)
 
 
 # --- Options -----------------------------------------------------------------------------------
