@@ -66,6 +66,14 @@ struct Segment {
   std::int32_t length;
 };
 
+// A mask of single elements whose bits run along the lines of the array: bit i of row l / lines
+// belongs to element i of line l. Null bits keep everything.
+struct LineBits {
+  const std::uint32_t* bits;
+  std::int64_t words;  // of a row
+  std::int64_t lines;  // of the array that share a row
+};
+
 // Gathers `count` positions of an operand's panel axis (rows of op(A), columns of op(B)) into
 // panels of P (mr or nr) lanes: panel q, depth k, lane i in the word
 // out[q * panel_stride + (k - depth_origin) / kDepths * P + i].
@@ -86,6 +94,9 @@ struct PackArgs {
   std::int64_t depth_origin;  // the packed depth that lies first in a panel
   typename F::Packed* out;    // panel 0
   std::int64_t panel_stride;
+  // What it drops is packed as 0: of operands without indices, of formats with one depth a word,
+  // and where lines run along the lanes only of neighbours.
+  LineBits keep;
 };
 
 template <class T>

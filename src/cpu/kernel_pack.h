@@ -16,6 +16,16 @@ inline bool contiguous(const std::int32_t* index, std::int64_t begin, std::int64
   return index == nullptr || index[begin + count - 1] - index[begin] == count - 1;
 }
 
+// `count` <= 32 bits of a row from bit i on; reads no word that has none of them.
+inline std::uint32_t bits_at(const std::uint32_t* row, std::int64_t i, int count) {
+  const int shift = static_cast<int>(i % 32);
+  const std::uint32_t low = row[i / 32] >> shift;
+  return shift + count > 32 ? low | row[i / 32 + 1] << (32 - shift) : low;
+}
+inline const std::uint32_t* bits_of(const LineBits& keep, std::int64_t line) {
+  return keep.bits != nullptr ? keep.bits + line / keep.lines * keep.words : nullptr;
+}
+
 inline std::int64_t magnitude(std::int64_t stride) { return stride < 0 ? -stride : stride; }
 
 // kRegister: words of a register.
@@ -147,9 +157,11 @@ struct Packing {
       constexpr int kBytes = static_cast<int>(sizeof(P));
       const int width = kP - h < kW ? kP - h : kW;
       const S* row[kW];
+      const std::uint32_t* keep[kW];
       for (int i = 0; i < kW; ++i) {
         const int last = h + i < lanes ? h + i : lanes - 1;
         row[i] = x.source + at(x.lane_index, lane + last) * x.lane_stride;
+        keep[i] = bits_of(x.keep, lane + last);
       }
       for (std::int32_t s = 0; s < x.num_segments; ++s) {
         std::int64_t k = x.segments[s].begin;
@@ -158,6 +170,9 @@ struct Packing {
           P* o = out + (k - x.depth_origin) / kDepths * kP + h;
           V r[kW];
           load_square(x, row, k, r);
+          if (kDepths == 1 && x.keep.bits != nullptr) {
+            for (int i = 0; i < kW; ++i) r[i] = Square::keep(r[i], bits_at(keep[i], k, kW));
+          }
           Square::transpose(r);
           if (width == kW) {
 #pragma GCC unroll 16
@@ -177,6 +192,7 @@ struct Packing {
             const S* depth[kDepths];
             for (int d = 0; d < kDepths; ++d) depth[d] = row[i] + offset[d];
             o[i] = word(depth, 0, end - k);
+            if (x.keep.bits != nullptr) o[i] = kept(o[i], bits_at(keep[i], k, 1));
           }
         }
       }
@@ -200,6 +216,17 @@ struct Packing {
       }
     } else {
       for (int j = 0; j < kP; ++j) out[j] = word(row, offset + j * step, kDepths);
+    }
+  }
+
+  // Zeroes what the bits from bit p on drop of `lanes` <= kP lanes, just packed.
+  static void select_lanes(const std::uint32_t* keep, std::int64_t p, int lanes, P* out) {
+    constexpr int kCopy = copy_width();
+    const std::uint32_t bits = bits_at(keep, p, lanes);
+#pragma GCC unroll 16
+    for (int j = 0; j < kP; j += kCopy) {
+      typedef Lanes<P, kCopy> Part;
+      Part::put(out + j, Part::keep(Part::load(out + j), bits >> j));
     }
   }
 
@@ -309,6 +336,7 @@ struct Packing {
         const S *row[kDepths] = {}, *next[kDepths] = {};
         find_rows(x, s, k, kPrefetchRows, row, next);
         P* const out = x.out + (k - x.depth_origin) / kDepths * kP;
+        const std::uint32_t* keep = bits_of(x.keep, k);
         for (std::int64_t i = 0; i < x.count; i += kP) {
           P* o = out + i / kP * x.panel_stride;
           const std::int64_t p = x.lane_begin + i;
@@ -318,6 +346,9 @@ struct Packing {
             copy<kStep>(row, first, step, o);
           } else {
             copy_few(x, row, depths, p, x.count - i < kP ? x.count - i : kP, o);
+          }
+          if (kStep == 1 && kDepths == 1 && keep != nullptr) {
+            select_lanes(keep, p, static_cast<int>(x.count - i < kP ? x.count - i : kP), o);
           }
         }
       }

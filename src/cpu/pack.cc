@@ -1,6 +1,7 @@
 // Packing A and B into panels: what is gathered, which depth of it is needed, and masks of single
 // elements zeroed in the fresh panels.
 #include <algorithm>
+#include <cstdlib>
 
 #include "cpu/product.h"
 
@@ -41,6 +42,18 @@ struct Operand {
 template <class F>
 bool selects(const Product<F>& p, const TileMaskView* mask) {
   return p.plan.path == GemmPath::kSelect && mask != nullptr && !p.args->dropped_are_zero;
+}
+
+// The operand's mask as packing itself can apply it: single elements, their bits along the lines
+// that packing follows. Null bits where they lie otherwise.
+template <class F>
+LineBits line_bits(const Operand<F>& x) {
+  if (!x.selects || F::kDepths != 1) return {};
+  const TileMaskView& view = *x.mask.mask;
+  const bool along_lanes = std::abs(x.lane_stride) < std::abs(x.depth_stride);
+  if (view.transposed || view.tile_cols != 1 || along_lanes != x.mask.swapped) return {};
+  if (along_lanes && x.lane_stride != 1) return {};
+  return {view.bits, mask_row_words(view.cols, 1), view.tile_rows};
 }
 
 // Where the view of what is kept begins.
@@ -103,8 +116,9 @@ void pack(const Product<F>& p, const Operand<F>& operand, std::int64_t first, st
   x.depth_origin = k0;
   x.panel_stride = panel_stride;
   x.out = out;
+  x.keep = line_bits(operand);
   operand.pack(x);
-  if (operand.selects) {
+  if (operand.selects && x.keep.bits == nullptr) {
     select_packed<F>(operand.mask, operand.panels->lanes, x.lane_begin, x.count, k0, k1,
                      operand.select, out, panel_stride);
   }

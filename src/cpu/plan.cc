@@ -16,7 +16,8 @@ constexpr std::int64_t kGranuleK = 8;
 constexpr double kWalkLists = 0.02;
 constexpr double kPickLane = 20;       // packed from among neighbours in a line
 constexpr double kSpreadColumn = 20;   // of D, written between columns that are dropped
-constexpr double kSelectOperand = 30;  // packed, then zeroed
+constexpr double kSelectElement = 10;  // while packing, by bits of single elements
+constexpr double kSelectTile = 30;     // packed, then zeroed
 constexpr double kSelectD = 10;
 constexpr std::int64_t kShortRun = 16;  // narrower tiles leave irregular columns
 
@@ -44,13 +45,19 @@ bool is_vector(const AxisMask& m, std::int64_t first_extent, std::int64_t second
   return m.mask == nullptr || m.first_tile() >= first_extent || m.second_tile() >= second_extent;
 }
 
+double select_cost(const TileMaskView& mask) {
+  return mask.tile_cols == 1 ? kSelectElement : kSelectTile;
+}
+
 // Time over the dense product's, where nothing is skipped. An element of A takes part in N
 // multiply-adds, one of B in M, and one of D is the sum of K.
 double time_selecting(const GemmArgs& args, const GemmShape& s) {
   const bool selects = !args.dropped_are_zero;
   double time = 1.0;
-  if (selects && args.a_mask != nullptr) time += kSelectOperand / static_cast<double>(s.n);
-  if (selects && args.b_mask != nullptr) time += kSelectOperand / static_cast<double>(s.m);
+  if (selects && args.a_mask != nullptr)
+    time += select_cost(*args.a_mask) / static_cast<double>(s.n);
+  if (selects && args.b_mask != nullptr)
+    time += select_cost(*args.b_mask) / static_cast<double>(s.m);
   if (args.d_mask != nullptr) time += kSelectD / static_cast<double>(s.k);
   return time;
 }
