@@ -129,8 +129,9 @@ void layout_axes(const GemmArgs& args, const GemmPlan& plan, Arena& arena, Compa
   const GemmShape s = gemm_shape(args);
   const bool compact = plan.path == GemmPath::kCompact;
   layout_axis(s.m, compact && (args.a_mask != nullptr || args.d_mask != nullptr), arena, &axes->m);
-  layout_axis(s.n, compact && (args.b_mask != nullptr || args.d_mask != nullptr), arena, &axes->n);
-  if (axes->n.position != nullptr) {
+  const bool masks_n = compact && (args.b_mask != nullptr || args.d_mask != nullptr);
+  layout_axis(s.n, masks_n, arena, &axes->n);
+  if (masks_n) {  // over no memory as well, where the arena measures
     axes->n.summed = arena.take<std::uint32_t>(s.n / 32 + 2);
     axes->n.kept = arena.take<std::uint32_t>(s.n / 32 + 2);
   }
