@@ -54,7 +54,7 @@ template <class S, class P, int kW>
 struct Words {
   typedef typename Lanes<P, kW>::V V;
 
-  // Of neighbouring depths of one lane; kStep elements apart.
+  // Of neighbouring depths of one lane, kStep elements apart.
   template <int kStep>
   static V along(const S* p) {
     return Stored<S, kW>::widen(Lanes<S, kW>::template load_apart<kStep>(p));
@@ -93,8 +93,7 @@ struct Words<BFloat16, BFloat16Pair, kW> {
 // 2^-126 becomes 0.
 template <int kW>
 struct Words<float, BFloat16Pair, kW> {
-  typedef Lanes<BFloat16Pair, kW> Register;
-  typedef typename Register::V V;
+  typedef typename Lanes<BFloat16Pair, kW>::V V;
 
   template <int kStep>
   static V along(const float* p) {
