@@ -19,6 +19,7 @@ from typing import Any
 
 import record
 import torch
+from arguments import count, rate
 from rich.progress import Progress
 
 from dropgemm.demo import data, session, variants
@@ -75,20 +76,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="fashion", choices=LOADERS)
     parser.add_argument("--seeds", type=int, default=5, choices=sorted(n + 1 for n in T95))
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--hidden", type=int, default=2048)
-    parser.add_argument("--p", type=float, default=0.5)
-    parser.add_argument("--coscheduled", type=int, default=8)
+    parser.add_argument("--epochs", type=count, default=5)
+    parser.add_argument("--batch", type=count, default=256)
+    parser.add_argument("--hidden", type=count, default=2048)
+    parser.add_argument("--p", type=rate, default=0.5)
+    parser.add_argument("--coscheduled", type=count, default=8)
     parser.add_argument("--methods", nargs="+", default=["block", "gyro"], type=method_and_change)
     parser.add_argument("--learning-rate", type=float, default=0.05)
-    parser.add_argument("--tile-rows", type=int, help="rows of a block (default: the demo's)")
+    parser.add_argument("--tile-rows", type=count, help="rows of a block (default: the demo's)")
     parser.add_argument("--name", default="accuracy")
     parser.add_argument("--overwrite", action="store_true")
     args = parser.parse_args()
     try:
         record.check_free(args.name, overwrite=args.overwrite)
-    except FileExistsError as error:
+    except (ValueError, FileExistsError) as error:
         parser.error(str(error))
     dataset = LOADERS[args.data]()
     accuracy: dict[str, list[float]] = {"conventional": [], **{name: [] for name in args.methods}}

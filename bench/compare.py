@@ -72,8 +72,10 @@ def read(path: Path) -> Results:
     """Read a result file. Raises ValueError where it is none of the known kinds."""
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: expected a file of JSON, got {error}") from None
     if isinstance(content, dict) and {"context", "benchmarks"} <= content.keys():
         return _google(content)
     if isinstance(content, dict) and {"machine", "rows"} <= content.keys():

@@ -17,7 +17,7 @@ import argparse
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import findings
@@ -25,6 +25,7 @@ import products
 import record
 import steps
 import torch
+from arguments import count, count_or_0, rate, seconds
 from cases import (
     ALL_PRODUCTS,
     PATTERNS,
@@ -49,31 +50,12 @@ FINDINGS = {"work": findings.print_fits, "breakeven": findings.print_losses}
 SHOWN = ("stock", "medium", "bf16", "dense")
 
 
-def _number(kind: Callable[[str], Any], least: float, most: float, what: str) -> Any:
-    def parse(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"expected {what}, got {text!r}")
-        return value
-
-    return parse
-
-
 def _features(text: str) -> tuple[int, int]:
     """INPUTSxOUTPUTS, or one number for both."""
     sizes = text.split("x")
     if len(sizes) > 2 or not all(each.isdecimal() and int(each) > 0 for each in sizes):
         raise argparse.ArgumentTypeError(f"expected INPUTSxOUTPUTS, or a number, got {text!r}")
     return int(sizes[0]), int(sizes[-1])
-
-
-count = _number(int, 1, 1 << 20, "a whole number from 1 to 2^20")
-count_or_0 = _number(int, 0, 1 << 20, "a whole number from 0 to 2^20")
-rate = _number(float, 0.0, 0.99, "a rate from 0 to 0.99")
-seconds = _number(float, 0.01, 1e5, "seconds from 0.01 to 1e5")
 
 
 def parser() -> argparse.ArgumentParser:

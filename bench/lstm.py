@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import record
 import torch
+from arguments import count, rate, seconds
 from products import precision
 from timing import Contender, interleaved
 from torch import nn
@@ -29,7 +30,11 @@ sys.path.append(str(Path(__file__).parent.parent / "python" / "examples"))
 from lstm_language_model import Conventional, Pruned
 
 # Sides that are dropped of the products with a layer's inputs and with its hidden state.
-SIDES = {"row": (1, 0), "own:row": (1, 1), "units:row": (2, 2)}
+SIDES = {
+    where + method: sides
+    for method in ("row", "block")
+    for where, sides in (("", (1, 0)), ("own:", (1, 1)), ("units:", (2, 2)))
+}
 SIZES = {"layers": 2, "hidden": 1500, "batch": 20, "length": 35, "vocabulary": 8800}
 
 
@@ -72,26 +77,29 @@ def contenders(args: argparse.Namespace) -> dict[str, Contender]:
     }
     rows = args.batch * args.length  # block-wise dropout: one group, the whole batch
     for method in args.methods:
-        model = Pruned(*sizes, method, total_steps=1000, tile_rows=rows)
+        model = Pruned(*sizes, method, total_steps=10_000, tile_rows=rows)
         run = {"step": [(1.0, step_of(model, args))]}
         found[method] = Contender("dropgemm", {"method": method}, run, nullcontext)
     return found
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     for name, default in SIZES.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--p", type=float, default=0.5)
+        parser.add_argument(f"--{name}", type=count, default=default)
+    parser.add_argument("--p", type=rate, default=0.5)
     methods = ["row", "own:row", "units:row"]
-    parser.add_argument("--methods", nargs="+", default=methods, help="as in the example")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=100.0, help="time to spend, about")
+    parser.add_argument("--methods", nargs="+", default=methods, choices=SIDES)
+    parser.add_argument("--threads", type=count, default=2)
+    parser.add_argument("--seconds", type=seconds, default=100.0, help="time to spend, about")
     parser.add_argument("--name", default="lstm", help="of the result file")
     parser.add_argument("--overwrite", action="store_true", help="an existing result file")
-    args = parser.parse_args()
-    record.check_free(args.name, overwrite=args.overwrite)
+    args = parser.parse_args(arguments)
+    try:
+        record.check_free(args.name, overwrite=args.overwrite)
+    except (ValueError, FileExistsError) as error:
+        parser.error(str(error))
     torch.set_num_threads(args.threads)
     shape = {name: getattr(args, name) for name in (*SIZES, "p")}
     rows: list[dict[str, Any]] = []
@@ -111,7 +119,7 @@ def main() -> None:
             "x": {kind: round(ratio.median, 3) for kind, ratio in over.items()},
             "x_spread": {kind: round(ratio.spread, 3) for kind, ratio in over.items()},
         }
-        if name in SIDES:
+        if name in args.methods:
             figures["work"] = round(work(name, args), 4)
         rows.append({**shape, "contender": contender.kind, **contender.dropped, **figures})
     print(record.save(args.name, {"rows": rows}, overwrite=args.overwrite))

@@ -9,7 +9,7 @@ PyTorch under "medium", spreads as whiskers.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,10 @@ def _shape(row: Row) -> str:
 
 
 def draw(name: str) -> Path:
-    """Draw the results of a name; returns the picture's path."""
+    """Draw the results of a name; returns the picture's path. Raises ValueError for others'."""
     results = record.load(name)
+    if "set" not in results:
+        raise ValueError(f"{name}: expected results of layers.py")
     figure = (_work if results["set"] == "work" else _bars)(results["rows"])
     figure.set_layout_engine("constrained")
     FigureCanvasAgg(figure)
@@ -86,17 +88,20 @@ def draw(name: str) -> Path:
     return path
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Draw."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("names", nargs="+", metavar="NAME", help="of bench/results/NAME.json")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     for name in args.names:
         if not record.path_of(name).exists():
             parser.error(f"expected one of {', '.join(record.result_names())}, got {name}")
-        print(draw(name))
+        try:
+            print(draw(name))
+        except ValueError as error:
+            parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -67,7 +67,13 @@ def path_of(name: str) -> Path:
 
 
 def check_free(name: str, *, overwrite: bool) -> None:
-    """Raise FileExistsError where results of this name exist and overwriting is not asked for."""
+    """Raise before anything is measured where results of this name could not be written.
+
+    FileExistsError where they exist and overwriting is not asked for, ValueError for a name that is
+    none of a file in bench/results.
+    """
+    if Path(name).name != name:
+        raise ValueError(f"--name: expected a name without folders, got {name!r}")
     if path_of(name).exists() and not overwrite:
         raise FileExistsError(f"{path_of(name)} exists: pass --overwrite, or another --name")
 
@@ -75,7 +81,7 @@ def check_free(name: str, *, overwrite: bool) -> None:
 def save(name: str, results: dict[str, Any], *, overwrite: bool) -> Path:
     """Write bench/results/<name>.json; a list of rows one row a line.
 
-    Raises FileExistsError where it exists and overwrite is not asked for.
+    Raises as check_free does.
     """
     check_free(name, overwrite=overwrite)
     RESULTS.mkdir(exist_ok=True)

@@ -46,6 +46,7 @@ SMALL = "--set layer --batch 8 --features 64x96 --rows 4"
         (f"{SMALL} --features 2x3x4", "--features: expected INPUTSxOUTPUTS"),
         (f"{SMALL} --optimizer adam", "--optimizer: expected an axis of layers .*--batch"),
         ("--set step --side both", "--side: expected an axis of steps .*--hidden"),
+        (f"{SMALL} --name a/b", "--name: expected a name without folders, got 'a/b'"),
     ],
 )
 def test_unknown_axis_values_are_refused_with_the_legal_ones(bench, capsys, arguments, message):
@@ -268,6 +269,58 @@ def test_compare_refuses_what_cannot_be_compared(bench, capsys, second, message)
         compared(bench, LAYER_FILE, second)
     assert error.value.code == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_compare_says_what_is_no_result(bench, capsys):
+    import compare
+
+    (bench / "words.md").write_text("# Words\n")
+    for name, message in (("words.md", "expected a file of JSON, got"), ("none.json", "No such")):
+        with pytest.raises(SystemExit):
+            compare.main([str(bench / name)] * 2)
+        assert f"{name}: {message}" in capsys.readouterr().err
+
+
+LSTM = "--layers 1 --hidden 8 --batch 2 --length 3 --vocabulary 5 --seconds 0.01 --threads 1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--methods waltz", r"invalid choice: 'waltz' \(choose from .*row.*own:row.*units:row"),
+        ("--hidden 0", r"--hidden: expected a whole number from 1 to 2\^20, got '0'"),
+        ("--p 2", "--p: expected a rate from 0 to 0.99, got '2'"),
+        ("", "lstm.json exists: pass --overwrite, or another --name"),
+    ],
+)
+def test_lstm_refuses_before_it_measures(bench, capsys, arguments, message):
+    import lstm
+
+    (bench / "lstm.json").write_text("{}\n")
+    with pytest.raises(SystemExit) as error:
+        lstm.main([*LSTM.split(), *arguments.split()])
+    assert error.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert (bench / "lstm.json").read_text() == "{}\n"
+
+
+def test_an_lstms_steps_are_measured_and_not_drawn(bench, capsys):
+    import lstm
+    import plots
+
+    lstm.main([*LSTM.split(), "--methods", "row", "units:block"])
+    rows = json.loads((bench / "lstm.json").read_text())["rows"]
+    assert [(row["contender"], row.get("method")) for row in rows] == [
+        ("stock", None), ("medium", None), ("dropgemm", "row"), ("dropgemm", "units:block"),
+    ]  # fmt: skip
+    # For each of 8 neurons: 32 weights of gates from the inputs, 32 from the state, 5 of words.
+    assert [row["work"] for row in rows[2:]] == [
+        pytest.approx((32 / 2 + 32 + 5 / 2) / 69, abs=1e-4),
+        pytest.approx((32 / 4 + 32 / 4 + 5 / 2) / 69, abs=1e-4),
+    ]  # fmt: skip
+    with pytest.raises(SystemExit):
+        plots.main(["lstm"])
+    assert "lstm: expected results of layers.py" in capsys.readouterr().err
 
 
 def test_the_tables_of_the_readmes_are_those_of_the_results(bench, monkeypatch):
