@@ -306,6 +306,31 @@ def breakeven() -> str:
     return markdown(header, lines) + source("breakeven")
 
 
+def pays() -> str:
+    """From which rate on no product is slower than our own dense one: both sides / one side."""
+    found = [row for row in load("breakeven")["rows"] if row["part"] in PRODUCTS and row.get("p")]
+    rows = pick(found, contender="dropgemm")
+    batches = sorted({row["batch"] for row in rows})
+    rates = sorted({row["p"] for row in rows})
+
+    def least(here: list[Row]) -> str:
+        lost = [row["p"] for row in here if row["x"]["dense"] < 1]
+        enough = [p for p in rates if not lost or p > max(lost)]
+        return f"{enough[0]:g}" if enough else f"over {rates[-1]:g}"
+
+    lines = []
+    for layer in sorted({_shape(row)[:2] for row in rows}):
+        cells = []
+        for batch in batches:
+            here = [row for row in rows if _shape(row) == (*layer, batch)]
+            both = pick(here, side="both")
+            one = [row for row in here if row not in both]
+            cells.append(f"{least(both)} / {least(one)}" if here else "")
+        lines.append([f"{layer[0]} x {layer[1]}", *cells])
+    header = ["layer", *(f"batch {batch}" for batch in batches)]
+    return markdown(header, lines) + source("breakeven")
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "machines": machines,
     "step": lambda: steps("step"),
@@ -320,6 +345,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "floors": floors,
     "work": work,
     "breakeven": breakeven,
+    "pays": pays,
     "accuracy": accuracies.blocks,
     "accuracy_patterns": accuracies.patterns,
 }
