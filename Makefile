@@ -124,13 +124,18 @@ bench: bench-programs
 
 # What the READMEs' tables are made of, measured again: a quarter of an hour, on a machine with
 # nothing else to do. SETS=... names some.
-SETS ?= layer pattern searched bf16 table7 step step_bf16 optimizer work breakeven
+SETS ?= layer pattern searched bf16 table7 step step_bf16 optimizer work breakeven lstm
 
 results: bench-programs
 	rm -f bench/results/machine.json
 	OMP_PROC_BIND=true build/cpp/bench/machine_bench --benchmark_repetitions=9 \
 	  --benchmark_out=bench/results/machine.json
-	for set in $(SETS); do $(RUN_LAYERS) --set $$set --overwrite || exit 1; done
+	for set in $(SETS); do \
+	  case $$set in \
+	    lstm) OMP_PROC_BIND=true $(BIN)/python bench/lstm.py --overwrite ;; \
+	    *) $(RUN_LAYERS) --set $$set --overwrite ;; \
+	  esac || exit 1; \
+	done
 	$(BIN)/python bench/plots.py work
 	$(BIN)/python bench/tables.py
 

@@ -3,6 +3,7 @@
 #include <benchmark/benchmark.h>
 
 #include <charconv>
+#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 #include <sstream>
@@ -38,13 +39,17 @@ std::string text(double value) {
 }
 
 Axes::Axes(std::string about, int argc, char** argv) : about_(std::move(about)) {
-  const std::string out = "--benchmark_out=";
+  const std::string flag = "--benchmark_out=";
+  const char* const variable = std::getenv("BENCHMARK_OUT");  // the library's other way to name it
+  std::string out = variable != nullptr ? variable : "";
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
     help_ |= word == "--help";
-    if (word.rfind(out, 0) == 0 && std::filesystem::is_regular_file(word.substr(out.size()))) {
-      errors_.push_back(word + ": the file exists, and is not overwritten");
-    }
+    if (word.rfind(flag, 0) == 0) out = word.substr(flag.size());
+  }
+  if (std::filesystem::is_regular_file(out)) {
+    errors_.push_back("--benchmark_out: expected a new file, got " + out +
+                      ", which exists and is not overwritten");
   }
   if (!help_) benchmark::Initialize(&argc, argv);
   for (int i = 1; i < argc; ++i) {

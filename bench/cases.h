@@ -4,6 +4,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <new>
 #include <set>
 #include <string>
 #include <utility>
@@ -32,7 +33,14 @@ int run_all(const std::vector<Case>& cases, void (*run)(benchmark::State&, const
   std::set<std::string> names;
   for (const Case& each : cases) {
     if (!names.insert(each.name()).second) continue;
-    benchmark::RegisterBenchmark(each.name().c_str(), run, each)
+    const auto run_if_it_fits = [run, each](benchmark::State& state) {
+      try {
+        run(state, each);
+      } catch (const std::bad_alloc&) {
+        state.SkipWithError("operands: expected to fit into memory");
+      }
+    };
+    benchmark::RegisterBenchmark(each.name().c_str(), run_if_it_fits)
         ->UseRealTime()
         ->Unit(benchmark::kMicrosecond);
   }
