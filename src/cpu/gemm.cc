@@ -91,19 +91,28 @@ void list_strip(const Product<F>& p, const Epilogue<typename F::Storage>& epilog
   }
 }
 
-// Asks for the lines of D that a tile goes to.
-template <class S, class T>
-void prefetch_tile(const Epilogue<S>& e, const TileStore<T>& tile) {
-  if (e.d.col_stride != 1 || e.stream) return;
-  constexpr std::int64_t kLine = 64 / sizeof(S);
+// Asks for the lines of an array of the epilogue that a tile's elements lie in. Inlined, since GCC
+// takes a function that only prefetches for one without effect, and leaves its calls out.
+template <int kWrite, class A, class T>
+[[gnu::always_inline]] inline void prefetch_lines(const Plane<A>& plane, const TileStore<T>& tile) {
+  if (plane.data == nullptr || plane.col_stride != 1) return;
+  constexpr std::int64_t kLine = 64 / sizeof(A);
   for (std::int32_t i = 0; i < tile.rows; ++i) {
     const std::int64_t m =
         tile.row_index != nullptr ? tile.row_index[tile.row_begin + i] : tile.row_begin + i;
-    const S* d = e.d.data + m * e.d.row_stride + tile.col_begin;
+    A* row = plane.data + m * plane.row_stride + tile.col_begin;
     const auto past =
-        static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(d) % 64 / sizeof(S));
-    for (std::int64_t j = -past; j < tile.cols; j += kLine) __builtin_prefetch(d + j, 1);
+        static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(row) % 64 / sizeof(A));
+    for (std::int64_t j = -past; j < tile.cols; j += kLine) __builtin_prefetch(row + j, kWrite);
   }
+}
+
+// What a tile reads on its way to D, and where it goes if through the cache.
+template <class S, class T>
+[[gnu::always_inline]] inline void prefetch_tile(const Epilogue<S>& e, const TileStore<T>& tile) {
+  if (!e.stream) prefetch_lines<1>(e.d, tile);
+  prefetch_lines<0>(e.grad_aux, tile);
+  prefetch_lines<0>(e.addend, tile);
 }
 
 // One mr x nr tile over depth [k0, k1).
