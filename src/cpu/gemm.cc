@@ -241,6 +241,11 @@ void run_team(const Product<F>& p, const Epilogue<typename F::Storage>& whole) {
   if (p.args->a_sum != nullptr) sum_rows_of_a<F>(*p.args);
   if (p.axes.any_left_out) fill_left_out(p, whole, scratch.acc);
   const auto epilogue = kept_epilogue(p, whole);
+  // A tile that crosses what is left out adds later depth to what it stored there, which no other
+  // thread's filling may replace meanwhile.
+  if (p.axes.any_left_out && p.k > p.k_block) {
+#pragma omp barrier
+  }
 
   if (p.n.count() == 0) return;
 
