@@ -143,10 +143,34 @@ void multiply_tile(const Product<F>& p, const Epilogue<typename F::Storage>& epi
   p.kernels->store(epilogue, tile);
 }
 
+// One pass over the depth: part of an item, whose B stays in the cache while A passes by.
+template <class F>
+void multiply_part(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue,
+                   std::int64_t block_first, const Item& part, std::int64_t k0, std::int64_t k1,
+                   typename Product<F>::Scratch& scratch) {
+  const std::int64_t first_unit = p.n.unit_of(part.n_first);
+  std::int64_t listed = -1;
+  for (std::int64_t m = part.m_first; m < part.m_last; ++m) {
+    const std::int64_t mu = p.m.unit_of(m);
+    if (mu != listed) list_strip(p, epilogue, mu, part, k0, k1, scratch);
+    listed = mu;
+    const auto* a =
+        scratch.packed_a + (m - block_first) * p.a_stride() + p.words(k0) * p.kernels->mr;
+    for (std::int64_t n = part.n_first; n < part.n_last; ++n) {
+      const std::int64_t unit = p.n.unit_of(n) - first_unit;
+      const std::int32_t count = scratch.counts[unit];
+      if (count == kZeros) zero_tile(p, epilogue, m, n);
+      if (count < 0) continue;
+      multiply_tile(p, epilogue, a, scratch.packed_b + (n - scratch.strip_panel) * p.b_stride(), m,
+                    n, count, scratch.segments + (unit + 1) * p.max_segments(), k0, k1,
+                    scratch.acc);
+    }
+  }
+}
+
 template <class F>
 void run_item(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue,
               std::int64_t block_first, const Item& item, typename Product<F>::Scratch& scratch) {
-  const std::int64_t first_unit = p.n.unit_of(item.n_first);
   for (std::int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += p.k_block) {
     const std::int64_t k1 = std::min(p.k, k0 + p.k_block);
     if (scratch.strip_panel != item.n_first || scratch.strip_depth != k0) {
@@ -158,21 +182,9 @@ void run_item(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue
       scratch.strip_panel = item.n_first;
       scratch.strip_depth = k0;
     }
-    std::int64_t listed = -1;
-    for (std::int64_t m = item.m_first; m < item.m_last; ++m) {
-      const std::int64_t mu = p.m.unit_of(m);
-      if (mu != listed) list_strip(p, epilogue, mu, item, k0, k1, scratch);
-      listed = mu;
-      const auto* a =
-          scratch.packed_a + (m - block_first) * p.a_stride() + p.words(k0) * p.kernels->mr;
-      for (std::int64_t n = item.n_first; n < item.n_last; ++n) {
-        const std::int64_t unit = p.n.unit_of(n) - first_unit;
-        const std::int32_t count = scratch.counts[unit];
-        if (count == kZeros) zero_tile(p, epilogue, m, n);
-        if (count < 0) continue;
-        multiply_tile(p, epilogue, a, scratch.packed_b + (n - item.n_first) * p.b_stride(), m, n,
-                      count, scratch.segments + (unit + 1) * p.max_segments(), k0, k1, scratch.acc);
-      }
+    for (std::int64_t n = item.n_first; n < item.n_last; n += p.n_cached) {
+      const Item part = {item.m_first, item.m_last, n, std::min(item.n_last, n + p.n_cached)};
+      multiply_part(p, epilogue, block_first, part, k0, k1, scratch);
     }
     if (p.k == 0) break;
   }

@@ -60,9 +60,9 @@ struct Product {
   Panels m, n;
   std::int64_t k = 0;  // packed depth
 
-  // Blocking: rows of A packed at a time (in panels), columns of B per work item (in panels),
-  // depth per pass.
-  std::int64_t m_block = 0, n_block = 0, k_block = 0;
+  // Blocking: rows of A packed at a time (in panels), columns of B per work item and those of them
+  // that stay in the cache while A passes by (in panels), depth per pass.
+  std::int64_t m_block = 0, n_block = 0, n_cached = 0, k_block = 0;
   std::int64_t strips = 1, slabs = 1;  // work items of a block of A: strips of B x slabs of A
 
   Packed* packed_a = nullptr;       // of the team, or of one thread after the other
