@@ -91,9 +91,10 @@ void layout_bits(std::int64_t rows, std::int64_t cols, bool masked, Arena& arena
   if (masked) bits->words = arena.take<std::uint64_t>(rows * bits->row_words());
 }
 
-// Units of `unit` positions in a tile; all of them where there is one tile.
+// Units of `unit` positions in a tile; all of them where there is one tile, whose size need not be
+// a multiple then.
 std::int64_t units_of_tile(std::int64_t tile, std::int64_t unit, std::int64_t units) {
-  return tile / unit < units ? tile / unit : units;
+  return std::min(ceil_div(tile, unit), units);
 }
 
 void fill_bits(const AxisMask& mask, std::int64_t unit_first, std::int64_t unit_second,

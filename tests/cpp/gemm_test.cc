@@ -29,6 +29,22 @@ TEST_P(GemmTest, DenseShapes) {
   }
 }
 
+// A tile may be larger than its dimension, and no multiple of the units that another mask cuts it
+// into.
+TEST_P(GemmTest, OneTileOverUnitsThatDoNotDivideIt) {
+  GemmCase c;
+  c.m = 118, c.n = 150, c.k = 160, c.seed = 41;
+  c.a_tile = {96, 96}, c.b_tile = {200, 128}, c.d_tile = {128, 96};
+  for (double keep : {0.2, 0.5, 0.8}) {
+    c.keep = keep, ++c.seed;
+    check(c);
+    GemmCase turned = c;
+    turned.trans_a = turned.trans_b = true;
+    turned.a_tile = {96, 96}, turned.b_tile = {128, 200};
+    check(turned);
+  }
+}
+
 TEST_P(GemmTest, DeepAndNarrow) {
   GemmCase c;
   c.m = 3, c.n = 5, c.k = 9001;  // more depth than one pass takes
