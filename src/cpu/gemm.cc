@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <string>
 
 #include "cpu/isa.h"
@@ -219,9 +220,10 @@ Epilogue<S> make_epilogue(const GemmArgs& args, int threads) {
   const std::int64_t bytes = args.d.rows * args.d.cols * static_cast<std::int64_t>(sizeof(S));
   e.stream_zeros = bytes >= (threads > 1 ? kTeamStream : kStreamZeros);
   e.stream = bytes >= (threads > 1 ? kTeamStream : kStream);
-  // Factors that are infinite or NaN make NaN of 0.
+  // Factors that are infinite or NaN make NaN of 0, negative ones -0.
+  const auto leaves_zero = [](T factor) { return factor * T(0) == T(0) && !std::signbit(factor); };
   e.empty_is_zero = e.bias == nullptr && e.addend.data == nullptr && e.grad_aux.data == nullptr &&
-                    e.scale * T(0) == T(0) && e.out_scale * T(0) == T(0);
+                    leaves_zero(e.scale) && leaves_zero(e.out_scale);
   return e;
 }
 

@@ -78,5 +78,28 @@ TEST_P(GemmTest, DigitsOfActivations) {
   }
 }
 
+// What is dropped is 0, not -0, whatever the sign of the factors: the same bits whoever writes it.
+TEST_P(GemmTest, NegativeFactorsLeaveNoSignOnWhatIsDropped) {
+  for (const TileSize& tile : {TileSize{64, 1}, {64, 1, 3, 1}, {64, 24}, {32, 32}, {1, 1}}) {
+    Array<float> a(64, 400, Layout::kRowMajor), b(400, 96, Layout::kRowMajor);
+    Array<float> d(64, 96, Layout::kRowMajor);
+    std::mt19937_64 random(9);
+    for (Array<float>* x : {&a, &b}) x->fill([](auto, auto) { return 1; });
+    d.fill([](auto, auto) { return -1; });
+    const Mask mask(64, 96, tile, 0.5, false, random);
+    GemmArgs args;
+    args.a = a.view(), args.b = b.view(), args.d = d.view(), args.d_mask = mask.view();
+    args.scale = -2;
+    ASSERT_TRUE(gemm(ctx_, args).ok());
+    for (std::int64_t i = 0; i < 64; ++i) {
+      for (std::int64_t j = 0; j < 96; ++j) {
+        if (element_kept(*mask.view(), i, j)) continue;
+        ASSERT_FALSE(std::signbit(d.at(i, j))) << i << ", " << j;
+        ASSERT_EQ(d.at(i, j), 0.0F) << i << ", " << j;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace dropgemm::testing
