@@ -10,6 +10,7 @@
 #include <cmath>
 #include <string>
 
+#include "cpu/direct.h"
 #include "cpu/isa.h"
 #include "cpu/product.h"
 #include "cpu/threads.h"
@@ -116,23 +117,22 @@ template <class S, class T>
   prefetch_lines<0>(e.addend, tile);
 }
 
-// One mr x nr tile over depth [k0, k1).
+// The tile of D at packed position (m, n).
 template <class F>
-void multiply_tile(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue,
-                   const typename F::Packed* a, const typename F::Packed* b, std::int64_t m_panel,
-                   std::int64_t n_panel, std::int32_t count, const Segment* segments,
-                   std::int64_t k0, std::int64_t k1, typename F::Sum* acc) {
+TileStore<typename F::Sum> tile_at(const Product<F>& p, std::int64_t m, std::int64_t rows,
+                                   std::int64_t n, std::int64_t cols) {
   TileStore<typename F::Sum> tile{};
-  tile.acc = acc;
   tile.row_index = p.axes.m.index;
-  tile.row_begin = p.m.begin(m_panel);
-  tile.rows = static_cast<std::int32_t>(p.m.width(m_panel, m_panel + 1));
-  place_columns(p, p.n.begin(n_panel), p.n.width(n_panel, n_panel + 1), &tile);
-  tile.add_partial = k0 > 0;
-  tile.is_final = k1 == p.k;
-  prefetch_tile(epilogue, tile);
-  p.kernels->multiply(segments, count, a, b, acc);
+  tile.row_begin = m;
+  tile.rows = static_cast<std::int32_t>(rows);
+  place_columns(p, n, cols, &tile);
+  tile.is_final = true;
+  return tile;
+}
 
+template <class F>
+void store(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue,
+           TileStore<typename F::Sum>& tile) {
   // Pruned units of D have been skipped and compacted positions are not there; the others select.
   std::uint32_t keep[32];
   const bool selects_d = p.plan.path == GemmPath::kSelect || p.plan.path == GemmPath::kNone;
@@ -142,6 +142,22 @@ void multiply_tile(const Product<F>& p, const Epilogue<typename F::Storage>& epi
     tile.keep = keep;
   }
   p.kernels->store(epilogue, tile);
+}
+
+// One mr x nr tile over depth [k0, k1).
+template <class F>
+void multiply_tile(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue,
+                   const typename F::Packed* a, const typename F::Packed* b, std::int64_t m_panel,
+                   std::int64_t n_panel, std::int32_t count, const Segment* segments,
+                   std::int64_t k0, std::int64_t k1, typename F::Sum* acc) {
+  auto tile = tile_at(p, p.m.begin(m_panel), p.m.width(m_panel, m_panel + 1), p.n.begin(n_panel),
+                      p.n.width(n_panel, n_panel + 1));
+  tile.acc = acc;
+  tile.add_partial = k0 > 0;
+  tile.is_final = k1 == p.k;
+  prefetch_tile(epilogue, tile);
+  p.kernels->multiply(segments, count, a, b, acc);
+  store(p, epilogue, tile);
 }
 
 // One pass over the depth: part of an item, whose B stays in the cache while A passes by.
@@ -250,11 +266,13 @@ Epilogue<typename F::Storage> kept_epilogue(const Product<F>& p,
 // What every thread of the team runs. Work is dealt dynamically, but each element of D is
 // computed by one thread in one order: the bits do not depend on the number of threads.
 template <class F>
-void run_team(const Product<F>& p, const Epilogue<typename F::Storage>& whole) {
+void run_team(const Product<F>& p, const DirectProduct<F>* direct,
+              const Epilogue<typename F::Storage>& whole) {
   typename Product<F>::Scratch scratch = p.scratch_of(this_thread());
   if (p.args->a_sum != nullptr) sum_rows_of_a<F>(*p.args);
   if (p.axes.any_left_out) fill_left_out(p, whole, scratch.acc);
   const auto epilogue = kept_epilogue(p, whole);
+  if (direct != nullptr) return run_direct(p, *direct, epilogue, this_thread());
   // A tile that crosses what is left out adds later depth to what it stored there, which no other
   // thread's filling may replace meanwhile.
   if (p.axes.any_left_out && p.k > p.k_block) {
@@ -296,7 +314,7 @@ int threads_for(const Context& ctx, const GemmArgs& args) {
 template <class F>
 std::size_t workspace_of(const Context& ctx, const GemmArgs& args) {
   Arena arena(nullptr);
-  make_product<F>(args, threads_for(ctx, args), arena);
+  make_direct(make_product<F>(args, threads_for(ctx, args), arena), arena);
   return arena.bytes();
 }
 
@@ -314,10 +332,12 @@ Status run(const Context& ctx, const GemmArgs& args) {
   }
   Arena arena(memory);
   Product<F> p = make_product<F>(args, threads_for(ctx, args), arena);
+  DirectProduct<F> direct = make_direct(p, arena);
   read_masks(p);
+  const bool is_direct = place_operands(p, &direct);
   const auto epilogue = make_epilogue<typename F::Storage>(args, p.threads);
   const auto run_thread = [&] {
-    run_team(p, epilogue);
+    run_team(p, is_direct ? &direct : nullptr, epilogue);
     // Stores around the cache are not ordered by what the caller does next.
     if (epilogue.stream_zeros) std::atomic_thread_fence(std::memory_order_seq_cst);
   };
@@ -347,6 +367,20 @@ void with_format(const GemmArgs& args, const Run& run) {
 }
 
 }  // namespace
+
+template <class F>
+void store_tile(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue,
+                const typename F::Sum* sums, std::int64_t m, std::int64_t rows, std::int64_t n,
+                std::int64_t cols) {
+  auto tile = tile_at(p, m, rows, n, cols);
+  tile.acc = sums;
+  store(p, epilogue, tile);
+}
+
+#define DROPGEMM_INSTANTIATE(F)                                                              \
+  template void store_tile<F>(const Product<F>&, const Epilogue<F::Storage>&, const F::Sum*, \
+                              std::int64_t, std::int64_t, std::int64_t, std::int64_t);
+DROPGEMM_FOR_EACH_FORMAT(DROPGEMM_INSTANTIATE)
 
 std::int32_t gemm_plan(const Context* /*ctx*/, const GemmArgs* args, GemmPlan* plan) {
   *plan = make_plan(*args);

@@ -35,6 +35,11 @@ constexpr int kDepthsOf = 1;
 template <>
 inline constexpr int kDepthsOf<BFloat16Pair> = 2;
 
+template <class A, class B>
+constexpr bool kSame = false;
+template <class A>
+inline constexpr bool kSame<A, A> = true;
+
 // How the numbers of a product lie: S in operands and results, words of P in panels.
 template <class S, class P>
 struct Format {
@@ -44,6 +49,8 @@ struct Format {
   static constexpr int kDepths = kDepthsOf<P>;
   // D holds the sums of a part of the depth without rounding them.
   static constexpr bool kExactPartials = sizeof(S) == sizeof(Sum);
+  // Operands can be multiplied where they lie.
+  static constexpr bool kReadsInPlace = kSame<S, P>;
 };
 typedef Format<float, float> F32;
 typedef Format<double, double> F64;
@@ -146,6 +153,50 @@ struct TileStore {
   bool is_final;              // false: only store the sum so far
 };
 
+// ---- operands where they lie --------------------------------------------------------------------
+
+// A run of depth: `length` positions of the left operand from `left` on, and of the right one from
+// `right` on. What lies from `ahead` on is asked for meanwhile.
+struct DepthRun {
+  std::int32_t left, right, ahead, length;
+};
+
+// One tile of a sweep along the right operand: where its vectors and its results begin.
+struct DirectTile {
+  std::int64_t right, out;
+};
+
+// out[i][j] = out_scale * (scale * (sum over the runs of left[i][k] * right[k][j])), for each tile:
+// single elements of one operand times vectors of the other, neither of which needs packing.
+template <class T>
+struct DirectArgs {
+  const T* const* rows;       // where the rows of the left operand begin
+  const T* const* next_rows;  // as many that are asked for meanwhile, or null
+  std::int64_t left_stride;   // elements between neighbours along the depth
+  const T* right;
+  std::int64_t right_stride;
+  const DepthRun* runs;
+  std::int32_t num_runs;
+  const DirectTile* tiles;
+  std::int32_t num_tiles;
+  bool looks_ahead;  // in the right operand
+  bool adds;         // out holds the sum over earlier depth
+  bool around;       // out is written around the cache where the ISA can; in whole lines then
+  T scale, out_scale;
+  T* const* out;  // by row
+};
+
+constexpr int kDirectWidths = 3;
+constexpr int kMaxRows = 8;
+
+template <class T>
+struct DirectKernels {
+  std::int32_t width[kDirectWidths];                                     // lanes: nr, and less
+  void (*multiply[kDirectWidths][kMaxRows])(const DirectArgs<T>& args);  // [..][rows - 1], to mr
+};
+
+// ---- an instruction set -------------------------------------------------------------------------
+
 template <class F>
 struct KernelTable {
   typedef typename F::Storage Storage;
@@ -167,6 +218,7 @@ struct KernelTable {
   // Zeroes lane i of depth k of a panel where bit k of words[i] is 0, k in [0, depth <= 32).
   void (*select_a)(Packed* panel, const std::uint32_t* words, std::int32_t depth);
   void (*select_b)(Packed* panel, const std::uint32_t* words, std::int32_t depth);
+  DirectKernels<Sum> direct;
 };
 
 // Kernels of instructions that multiply bfloat16.

@@ -5,6 +5,7 @@
 //   Kernel<F, VectorBytes, MR, NV>: MR rows x NV vectors of sums, NR = NV * VectorBytes/sizeof(Sum)
 #pragma once
 
+#include "cpu/kernel_direct.h"
 #include "cpu/kernel_pack.h"
 #include "cpu/kernel_store.h"
 
@@ -96,7 +97,8 @@ struct Kernel {
             &Store::stream_zeros,
             &add_lines,
             &PackingA::select,
-            &PackingB::select};
+            &PackingB::select,
+            direct_kernels<T, kVectorBytes, kMr, kNv>()};
   }
 };
 

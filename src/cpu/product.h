@@ -136,6 +136,13 @@ template <class F>
 void write_zeros(const Product<F>& product, const Epilogue<typename F::Storage>& epilogue,
                  std::int64_t row, std::int64_t begin, std::int64_t end);
 
+// The epilogue over final sums, [rows][nr], of the tile of D at packed position (m, n): at most nr
+// rows and columns.
+template <class F>
+void store_tile(const Product<F>& product, const Epilogue<typename F::Storage>& epilogue,
+                const typename F::Sum* sums, std::int64_t m, std::int64_t rows, std::int64_t n,
+                std::int64_t cols);
+
 // args.a_sum. Called by every thread of a team.
 template <class F>
 void sum_rows_of_a(const GemmArgs& args);
