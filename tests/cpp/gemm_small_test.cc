@@ -62,10 +62,10 @@ TEST_P(SmallGemmTest, AnyShapesAndTiles) {
 TEST_P(SmallGemmTest, OnePatternForASmallDimension) {
   Draw draw(22);
   const std::int64_t widths[] = {1, 5, 8, 32, 48};
-  for (int i = 0; i < 120; ++i) {
+  for (int i = 0; i < 80; ++i) {
     GemmCase c;
     std::int64_t* const extents[] = {&c.m, &c.n, &c.k};
-    for (std::int64_t* extent : extents) *extent = 100 + draw.below(250);
+    for (std::int64_t* extent : extents) *extent = 80 + draw.below(120);
     *extents[draw.below(3)] = 1 + draw.below(40);
     c.trans_a = draw.one_in(2), c.trans_b = draw.one_in(2);
     c.layout = static_cast<Layout>(draw.below(3));
@@ -89,7 +89,7 @@ TEST_P(SmallGemmTest, OnePatternForASmallDimension) {
 // rows.
 TEST_P(SmallGemmTest, Units) {
   Draw draw(23);
-  for (int i = 0; i < 60; ++i) {
+  for (int i = 0; i < 40; ++i) {
     GemmCase c;
     c.m = draw.one_in(2) ? 1 + draw.below(64) : 200 + draw.below(200);
     c.n = c.m > 64 && draw.one_in(2) ? 1 + draw.below(32) : 100 + draw.below(300);
