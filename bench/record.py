@@ -41,7 +41,9 @@ def _git(*arguments: str) -> str:
 # As the program starts: a long run may see later commits.
 COMMIT = _git("rev-parse", "--short", "HEAD").strip() or "unknown"
 LOAD = round(os.getloadavg()[0], 2)  # of the last minute: what else the machine does
-UNCOMMITTED = bool(_git("status", "--porcelain", "--untracked-files=no").strip())
+# Results themselves do not count: a run of several programs writes them between.
+_CODE = (":(top)", ":(top,exclude)bench/results")
+UNCOMMITTED = bool(_git("status", "--porcelain", "--untracked-files=no", "--", *_CODE).strip())
 
 
 def machine() -> dict[str, Any]:
