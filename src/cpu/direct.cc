@@ -225,7 +225,8 @@ void cut_packed_windows(const Product<F>& p, DirectProduct<F>* d) {
 template <class F>
 void cut_items(const Product<F>& p, DirectProduct<F>* d) {
   const std::int64_t mr = p.kernels->mr, nr = p.kernels->nr;
-  const std::int64_t other = d->streams_left ? d->num_windows : d->rows.count();
+  const std::int64_t other =
+      std::max<std::int64_t>(1, d->streams_left ? d->num_windows : d->rows.count());
   const std::int64_t tile = mr * nr * static_cast<std::int64_t>(sizeof(typename F::Sum));
   const bool keeps_sums = d->turned || p.k > d->k_block;
   std::int64_t most = keeps_sums ? std::max<std::int64_t>(1, kSums / (tile * other)) : 1 << 20;
