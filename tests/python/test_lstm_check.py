@@ -47,6 +47,8 @@ def test_bad_types_and_sizes_are_refused():
     clock = Clock()
     with pytest.raises(TypeError, match=r"in_sites\[0\]: expected a Site, got int"):
         LSTM(4, 8, in_sites=[3])
+    with pytest.raises(TypeError, match="in_sites: expected a sequence of sites, got Site"):
+        LSTM(IN, HIDDEN, in_sites=site(clock, 0, "row", IN))
     lstm = LSTM(IN, HIDDEN, in_sites=[site(clock, 0, "row", IN)])
     x = torch.zeros(3, SAMPLES, IN)
     with pytest.raises(TypeError, match=r"input: expected torch.float32, .* got torch.float16"):

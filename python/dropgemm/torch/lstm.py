@@ -242,6 +242,8 @@ class LSTM(nn.LSTM):
         return replaced or any(site.active(self) for site in self._sites())
 
     def _one_a_layer(self, name: str, sites: Sequence[Site | None]) -> tuple[Site | None, ...]:
+        if not isinstance(sites, Sequence):
+            raise TypeError(f"{name}: expected a sequence of sites, got {type(sites).__name__}")
         if len(sites) not in (0, self.num_layers):
             raise ValueError(
                 f"{name}: expected one for each of {self.num_layers} layers, or none, "
