@@ -1,8 +1,7 @@
 // The packed GEMM of the cpu backend, after BLIS (Van Zee and van de Geijn, 2015): A is packed
 // once for all threads, or by each for itself in a small team; each thread packs a strip of B that
-// stays in its cache, and a microkernel multiplies panels. Masks come in at three places only: the
-// axes are compacted before packing, each output unit walks its own list of depth segments, or
-// single elements are zeroed after packing and while storing.
+// stays in its cache, and a microkernel multiplies panels. Masks come in at three places only: axes
+// are compacted, output units walk lists of depth segments, or packing and storing select elements.
 #include "cpu/gemm.h"
 
 #include <algorithm>
