@@ -240,7 +240,7 @@ UNTRACED = "so what reads it is not known: the forward of the model (Net) could 
 # Name: (forward, why its dropout is left alone).
 REFUSED = {
     "dropped twice": (drop_twice, "it is called at more than one place, behind 'gelu' (GELU) and "
-                      "relu(); a mask belongs to one place"),
+                      "relu(); give each an nn.Dropout of its own"),
     "dropped in place": (in_place, "it works in place, and 'down' (Linear) reads its input "
                          "afterwards"),
     "not called": (lambda m, x: m.down(m.up(x)), "no traced forward calls it"),

@@ -167,7 +167,7 @@ def test_transformer_layers(norm_first, activation):
         "dropout2": "linear2 > -",
     }
     assert others == {"self_attn": "MultiheadAttention drops inside, where there is no module to "
-                      "convert"}  # fmt: skip
+                      "convert; it keeps its dropout"}  # fmt: skip
     layer.self_attn.dropout = layer.dropout1.p = 0.0
     plain = copy.deepcopy(layer).double().eval()
     equals_dense(layer, [(40, 3, 20), (6, 5, 20)])
@@ -302,14 +302,14 @@ def test_every_other_dropout_is_listed():
     assert links == []
     function = "its forward calls F.{}, where there is no module to convert"
     assert others == [
-        ("the model", function.format("dropout")),
+        ("the model", "its forward calls F.dropout, where an nn.Dropout would be converted"),
         ("the model", function.format("scaled_dot_product_attention")),
         ("layers.0", "Dropout1d is no nn.Dropout, which alone is converted"),
         ("layers.1", "Dropout2d is no nn.Dropout, which alone is converted"),
         ("layers.2", "Dropout3d is no nn.Dropout, which alone is converted"),
         ("layers.3", "AlphaDropout is no nn.Dropout, which alone is converted"),
-        ("layers.4", "Own is a subclass of nn.Dropout, and may do something else"),
-        ("rnn", "GRU drops inside, where there is no module to convert"),
+        ("layers.4", "Own is a subclass of nn.Dropout, and may do something else; use nn.Dropout"),
+        ("rnn", "GRU drops inside, where there is no module to convert; it keeps its dropout"),
         (
             "both",
             "LSTM drops inside, and is not converted; bidirectional: expected False, as a mask is "

@@ -191,7 +191,7 @@ def test_one_compiled_graph_serves_the_steps_of_a_rank(place, method):
 
 
 def test_copies_keep_their_process_group():
-    group = object()
+    group = torch.distributed.ProcessGroup(0, 1)
     model = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Dropout(0.5), nn.Linear(64, 2))
     schedule = convert(model, method="block", advance="manual", process_group=group, **RUN)
     twin = copy.deepcopy(model)

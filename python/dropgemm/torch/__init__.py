@@ -7,7 +7,7 @@ and the dropout modules are the parts, for networks built by hand.
 """
 
 from dropgemm.torch.clock import Clock
-from dropgemm.torch.convert import convert, revert
+from dropgemm.torch.convert import convert
 from dropgemm.torch.dropout import (
     BernoulliDropout,
     BlockDropout,
@@ -17,6 +17,7 @@ from dropgemm.torch.dropout import (
 )
 from dropgemm.torch.linear import Linear, TileDropLinear
 from dropgemm.torch.lstm import LSTM
+from dropgemm.torch.revert import revert
 from dropgemm.torch.schedule import Schedule
 from dropgemm.torch.sgd import SGD
 from dropgemm.torch.site import Site

@@ -114,8 +114,10 @@ def _functions(graphs: Graphs) -> dict[str, list[str]]:
         for node in forwards[0].nodes:
             name = function_dropout(node)
             if name is not None:
-                reason = f"its forward calls {name}, where there is no module to convert"
-                calls.setdefault(node.meta["owner"], []).append(reason)
+                what = "where there is no module to convert"
+                if name.endswith(".dropout"):
+                    what = "where an nn.Dropout would be converted"
+                calls.setdefault(node.meta["owner"], []).append(f"its forward calls {name}, {what}")
     return calls
 
 
@@ -125,7 +127,7 @@ def _of_another_kind(module: nn.Module) -> Iterator[str]:
     if type(module) is nn.Dropout:
         return
     if isinstance(module, nn.Dropout):
-        yield f"{kind} is a subclass of nn.Dropout, and may do something else"
+        yield f"{kind} is a subclass of nn.Dropout, and may do something else; use nn.Dropout"
     elif isinstance(module, nn.modules.dropout._DropoutNd):
         yield f"{kind} is no nn.Dropout, which alone is converted"
     elif type(module) is nn.LSTM:
@@ -133,7 +135,7 @@ def _of_another_kind(module: nn.Module) -> Iterator[str]:
         if reason and module.dropout > 0.0:
             yield f"LSTM drops inside, and is not converted; {reason}"
     elif isinstance(module, (nn.MultiheadAttention, nn.RNNBase)) and module.dropout > 0.0:
-        yield f"{kind} drops inside, where there is no module to convert"
+        yield f"{kind} drops inside, where there is no module to convert; it keeps its dropout"
 
 
 def _why_repeated(graphs: Graphs, dropout: nn.Module) -> str:
@@ -144,7 +146,7 @@ def _why_repeated(graphs: Graphs, dropout: nn.Module) -> str:
         if module_of(node) is dropout and (source := argument(node)) is not None
     ]
     places = f", behind {' and '.join(behind)}" if len(behind) > 1 else ""
-    return f"it is called at more than one place{places}; a mask belongs to one place"
+    return f"it is called at more than one place{places}; give each an nn.Dropout of its own"
 
 
 def _why_unseen(model: nn.Module, name: str, graphs: Graphs) -> str:

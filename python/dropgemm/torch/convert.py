@@ -1,4 +1,4 @@
-"""convert: nn.Linear, nn.LSTM and nn.Dropout of a model become dropgemm's; revert undoes it."""
+"""convert: nn.Linear, nn.LSTM and nn.Dropout of a model become dropgemm's (revert.py undoes it)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from dropgemm.torch.chain import Link, find_links, shared_modules
 from dropgemm.torch.clock import Clock
 from dropgemm.torch.draws import Settings
 from dropgemm.torch.dropout import DROPOUTS, _SiteDropout
+from dropgemm.torch.follow import follow
 from dropgemm.torch.linear import Linear, TileDropLinear
 from dropgemm.torch.link import Reader
 from dropgemm.torch.lstm import LSTM
 from dropgemm.torch.relu import ReLU
 from dropgemm.torch.report import remarks, site_table
+from dropgemm.torch.revert import refuse_sharded
 from dropgemm.torch.schedule import Schedule
 from dropgemm.torch.site import Site
 
@@ -92,14 +94,14 @@ def convert(
         )
     _check_choice("advance", advance, ("optimizer", "manual"))
     if advance == "optimizer":
-        _check_optimizer(optimizer)
+        _check_optimizer(optimizer, model)
     settings = Settings(
         to_integer("total_steps", total_steps, 1, INT_END), seed, scale, subnets, coscheduled,
         tile_rows, tile_cols, order, draw, max_period, search, weight_tile, skew, batch_dim,
         rank_policy,
     )  # fmt: skip
     rate = None if p is None else to_rate("p", p)
-    _refuse_sharded(model)
+    refuse_sharded(model)
     if any(isinstance(module, (_SiteDropout, Linear, LSTM)) for module in model.modules()):
         raise ValueError("model: expected one that is not converted yet; call revert(model) first")
 
@@ -138,41 +140,8 @@ def convert(
     named = method if isinstance(method, str) else dict(method)
     schedule = Schedule(clock, sites, {"method": named, "sides": sides, **settings.state()}, report)
     if optimizer is not None and advance == "optimizer":
-        optimizer.register_step_post_hook(lambda *_: schedule.step())
+        follow(schedule, optimizer, model)
     return schedule
-
-
-def revert(model: nn.Module) -> None:
-    """Undoes convert: nn.Linear, nn.LSTM and nn.Dropout(p) again, the same modules and parameters.
-
-    Raises ValueError for a model that is not converted, or sharded since.
-    """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model: expected an nn.Module, got {type(model).__qualname__}")
-    _refuse_sharded(model)
-    converted = [m for m in model.modules() if isinstance(m, (_SiteDropout, Linear, LSTM, ReLU))]
-    if not converted:
-        raise ValueError("model: expected a converted one, got one without dropgemm's modules")
-    for module in converted:
-        if isinstance(module, Linear):
-            for name in ("in_site", "out_site", "weight_site", "prune_weight_grad"):
-                module.__dict__.pop(name, None)
-            module.__class__ = nn.Linear  # type: ignore[assignment]
-        elif isinstance(module, ReLU):
-            module.__dict__.pop("site", None)
-            module.__class__ = nn.ReLU  # type: ignore[assignment]
-        elif isinstance(module, LSTM):
-            module._modules.pop("clock", None)
-            for name in ("in_sites", "out_site", "recurrent_sites"):
-                module.__dict__.pop(name, None)
-            module.__class__ = nn.LSTM  # type: ignore[assignment]
-        else:
-            rate = module.__dict__.get("p", module.p)
-            inplace = module.inplace
-            module._modules.pop("clock", None)
-            module.__dict__.pop("site", None)
-            module.__class__ = nn.Dropout  # type: ignore[assignment]
-            module.p, module.inplace = rate, inplace  # type: ignore[misc]
 
 
 # ---- what is asked for -----------------------------------------------------------------------
@@ -195,7 +164,7 @@ def _check_methods(method: object) -> None:
             _check_choice(f"method[{pattern!r}]", kind, METHODS)
 
 
-def _check_optimizer(optimizer: object) -> None:
+def _check_optimizer(optimizer: object, model: nn.Module) -> None:
     if optimizer is None:
         raise ValueError(
             'optimizer: expected one whose steps advance the schedule, or advance="manual" '
@@ -204,6 +173,13 @@ def _check_optimizer(optimizer: object) -> None:
     if not isinstance(optimizer, Optimizer):
         raise TypeError(
             f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer).__qualname__}"
+        )
+    held = [each for group in optimizer.param_groups for each in group["params"]]
+    if not {id(each) for each in held} & {id(each) for each in model.parameters()}:
+        raise ValueError(
+            "optimizer: expected one that holds parameters of the model, got one of "
+            f"{len(held)} others: make it of model.parameters(), or say "
+            'advance="manual" and call schedule.step() after each optimizer step'
         )
 
 
@@ -278,7 +254,9 @@ def _obstacle(link: Link, kind: Method, sides: Sides) -> str:
         return link.reason or "no nn.Linear alone reads it, whose weight could be dropped instead"
     if kind in ("block", "row") and link.producer is None and link.consumer is None:
         reason = link.reason or "no nn.Linear beside it can skip what it drops"
-        return reason + (f' (sides="{sides}")' if sides != "both" else "")
+        if sides != "both":
+            return f'{reason} (sides="{sides}")'
+        return f"{reason}; drop next to an nn.Linear, or say method='gyro' for single neurons"
     return ""
 
 
@@ -315,16 +293,6 @@ def _fitting_tile(outputs: int, inputs: int, p: float, settings: Settings) -> tu
     return height, width
 
 
-def _refuse_sharded(model: nn.Module) -> None:
-    """FSDP2 works by classes of its own, which a change of class would take away."""
-    for name, module in model.named_modules():
-        if any(kind.__name__ == "FSDPModule" for kind in type(module).__mro__):
-            raise ValueError(
-                "model: expected one that fully_shard has not seen yet: convert before it, got "
-                f"{type(module).__name__}" + (f" at '{name}'" if name else "")
-            )
-
-
 def _refuse_shared(model: nn.Module, links: list[Link]) -> None:
     shared = shared_modules(model)
     for link in links:
@@ -336,7 +304,8 @@ def _refuse_shared(model: nn.Module, links: list[Link]) -> None:
                 listed = ", ".join(f"'{name}'" for name in names)
                 raise ValueError(
                     f"model: expected a module of its own at each of {listed}, got one "
-                    f"{type(module).__name__} used {len(names)} times; a mask belongs to one place"
+                    f"{type(module).__name__} used {len(names)} times: a mask belongs to one "
+                    "place; copy.deepcopy makes another module"
                 )
 
 
@@ -381,7 +350,7 @@ def _apply(site: Site, link: Link, prune_weight_grad: bool) -> None:
     reads = "weight_site" if site.method == "tile" else "in_site"
     readers = (layer for _, layer in link.consumers if not isinstance(layer, nn.LSTM))
     beside: list[tuple[Any, str]] = [(layer, reads) for layer in readers]
-    if link.producer is not None:
+    if link.producer is not None and site.skips_outputs:
         beside.append((link.producer[1], "out_site"))
     for layer, attribute in beside:
         if attribute == "weight_site":

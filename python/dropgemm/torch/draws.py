@@ -52,8 +52,8 @@ class Settings:
     "row", "tile" (Song et al., 2018): max_period, search: as in search_distribution; weight_tile,
     skew: the tiles of "tile", as in TilePattern.
 
-    batch_dim: which dimension counts samples, of inputs of more than batch_dim + 1 dimensions; in
-    others the first does. 1 is for [steps, batch, features].
+    batch_dim: which dimension counts samples. 1 is for [steps, batch, features]; of the matrices of
+    such a network the first does.
 
     rank_policy: what the ranks of data-parallel training have. "disjoint": their batches joined
     are one batch, and each has its rows of it. "shared": each has the masks that it would have

@@ -43,6 +43,15 @@ class _SiteDropout(nn.Dropout):
         """The dropout rate, fixed with the site."""
         return self.site.p
 
+    @p.setter
+    def p(self, rate: float) -> None:
+        """Refuses any other."""
+        if rate != self.site.p:
+            raise ValueError(
+                f"p: expected {self.site.p}, the rate of {self.site}, got {rate!r}: another rate "
+                "has other masks; call revert(model), set p, and convert again"
+            )
+
     def forward(self, input: Tensor) -> Tensor:
         """Any shape, the site's batch_dim counting samples ([F] is one); the same shape."""
         self.site.to_dropout.take()

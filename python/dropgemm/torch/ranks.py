@@ -9,6 +9,9 @@ from torch import distributed
 from dropgemm.ranks import Part, RankPolicy, part_of
 
 _AVAILABLE = distributed.is_available()
+_GROUP = distributed.ProcessGroup if _AVAILABLE else ()
+# What new_group gives a process that is not in the group: a number, at times.
+_OUTSIDE: object = distributed.GroupMember.NON_GROUP_MEMBER if _AVAILABLE else None
 
 
 class Ranks:
@@ -22,6 +25,12 @@ class Ranks:
     """
 
     def __init__(self, group: distributed.ProcessGroup | None = None) -> None:
+        """TypeError for what is no process group."""
+        if not (group is None or group == _OUTSIDE or isinstance(group, _GROUP)):
+            raise TypeError(
+                "process_group: expected a torch.distributed.ProcessGroup, as new_group() and "
+                f"mesh.get_group() give it, got {group!r}"
+            )
         self.group = group
 
     def place(self) -> tuple[int, int]:

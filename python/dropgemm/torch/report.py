@@ -73,7 +73,7 @@ def _idle_products(site: Site) -> list[str]:
 
 
 def _row(site: Site, link: Link) -> tuple[str, ...]:
-    producers = [link.producer] if link.producer is not None else []
+    producers = [link.producer] if link.producer is not None and site.skips_outputs else []
     sides = [", ".join(f"'{name}'" for name, _ in side) for side in (producers, link.consumers)]
     if site.method == "tile":  # which has none
         sides = ["", ""]

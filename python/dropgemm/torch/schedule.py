@@ -59,7 +59,8 @@ class Schedule:
             if _plain(got) != _plain(value):
                 raise ValueError(
                     f"state: expected {name} {value!r} as this schedule has, got {got!r}: it "
-                    "would continue with other masks"
+                    "would continue with other masks; convert with the settings of the run that "
+                    "is resumed"
                 )
         self.clock.step.fill_(step)
 

@@ -85,6 +85,14 @@ class Site:
         return self.method in ("block", "row")
 
     @property
+    def skips_outputs(self) -> bool:
+        """True where the Linear before the dropout may leave out what is dropped.
+
+        Single neurons by subnet are left out where the whole batch has one.
+        """
+        return self.skips or (self.method == "gyro" and self.settings.coscheduled == 1)
+
+    @property
     def keep_rate(self) -> float:
         """The share of neurons (of weights, for "tile") that is kept in the mean."""
         return self.draws.keep_rate
@@ -120,16 +128,25 @@ class Site:
 
     def draw_for(self, input: Tensor) -> Drawn:
         """The mask over the rows of an input [..., features], or [features]."""
-        if input.dim() <= 2:
-            return self.draw(input.shape[0] if input.dim() == 2 else 1)
-        at = self.batch_dim(input)
-        shape = input.shape
+        at, shape = self.batch_dim(input), input.shape
+        if len(shape) <= 2:
+            return self.draw(shape[0] if len(shape) == 2 else 1)
         return self.draw(shape[at], math.prod(shape[at + 1 : -1]), None, math.prod(shape[:at]))
 
     def batch_dim(self, input: Tensor) -> int:
-        """The dimension of an input that counts samples."""
-        at = self.settings.batch_dim
-        return at if input.dim() > at + 1 else 0
+        """The dimension of an input that counts samples; of a matrix that is the first.
+
+        ValueError for an input of too few dimensions.
+        """
+        at, dimensions = self.settings.batch_dim, input.dim()
+        if dimensions > at + 1:
+            return at
+        if at > 1 or dimensions > 2:
+            raise ValueError(
+                f"input: expected {at + 2} dimensions at least, as batch_dim={at} counts samples, "
+                f"got shape {tuple(input.shape)}"
+            )
+        return 0
 
     def mask(self, batch: int, rows_per_sample: int = 1, features: int | None = None) -> TileMask:
         """The mask of draw()."""
