@@ -1,0 +1,82 @@
+// The activations of the epilogue and their derivatives. GELU is z times a share of z in [0, 1]
+// that is made of an exponential of something negative, so that nothing overflows and small shares
+// keep their digits.
+#pragma once
+
+#include <cmath>
+
+#include "cuda/device.h"
+#include "dropgemm/gemm.h"
+
+namespace dropgemm::cuda {
+
+template <class T>
+struct Gelu {
+  static constexpr T kSqrtHalf = T(0.70710678118654752440);
+  static constexpr T kSqrtTwoOverPi = T(0.79788456080286535588);
+  static constexpr T kInvSqrtTwoPi = T(0.39894228040143267794);
+  static constexpr T kCubic = T(0.044715);
+
+  // P(X < z) for a standard normal X.
+  static DROPGEMM_DEVICE T normal(T z) {
+    using std::erfc;
+    return T(0.5) * erfc(-z * kSqrtHalf);
+  }
+  static DROPGEMM_DEVICE T erf_slope(T z) {
+    using std::exp;
+    return normal(z) + z * kInvSqrtTwoPi * exp(T(-0.5) * z * z);
+  }
+
+  // (1 + tanh u) / 2, u = sqrt(2 / pi) (z + kCubic z^3), and that times (1 - tanh u) / 2.
+  struct Logistic {
+    T share, product;
+  };
+  static DROPGEMM_DEVICE Logistic logistic(T z) {
+    using std::exp;
+    const T u = kSqrtTwoOverPi * (z + kCubic * z * z * z);
+    const T power = exp(T(-2) * (u < T(0) ? -u : u));
+    const T larger = T(1) / (T(1) + power);
+    return {z < T(0) ? power * larger : larger, power * larger * larger};
+  }
+  static DROPGEMM_DEVICE T tanh_slope(T z) {
+    const Logistic l = logistic(z);
+    // Past kFlat the product is 0, and the square of z need not overflow into 0 * infinity.
+    constexpr T kFlat = 32;
+    const T near = z > kFlat ? kFlat : z < -kFlat ? -kFlat : z;
+    return l.share +
+           T(2) * near * l.product * (kSqrtTwoOverPi * (T(1) + T(3) * kCubic * near * near));
+  }
+};
+
+template <class T>
+DROPGEMM_DEVICE T activate(Activation activation, T z) {
+  switch (activation) {
+    case Activation::kNone:
+      return z;
+    case Activation::kRelu:
+      return z < T(0) ? T(0) : z;  // NaN stays NaN, as torch has it
+    case Activation::kGeluErf:
+      return z * Gelu<T>::normal(z);
+    case Activation::kGeluTanh:
+      return z * Gelu<T>::logistic(z).share;
+  }
+  return z;
+}
+
+// act'(z) * g. ReLU's derivative selects: a NaN in g does not pass where z <= 0.
+template <class T>
+DROPGEMM_DEVICE T multiply_by_gradient(Activation activation, T z, T g) {
+  switch (activation) {
+    case Activation::kNone:
+      return g;
+    case Activation::kRelu:
+      return z <= T(0) ? T(0) : g;
+    case Activation::kGeluErf:
+      return g * Gelu<T>::erf_slope(z);
+    case Activation::kGeluTanh:
+      return g * Gelu<T>::tanh_slope(z);
+  }
+  return g;
+}
+
+}  // namespace dropgemm::cuda
