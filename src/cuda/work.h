@@ -46,7 +46,7 @@ struct WorkLists {
 // A as (M, K) or B as (N, K), strides in elements. A kernel of tensor cores wants one stride of 1,
 // and pointer and the other stride in whole 16 bytes; kernel_simt takes any.
 template <class E>
-struct Operand {
+struct Input {
   const E* data = nullptr;
   std::int64_t line_stride = 0;   // from one m or n to the next
   std::int64_t depth_stride = 1;  // from one k to the next
@@ -63,7 +63,7 @@ struct Staging {
 // The parameters of every family of kernels.
 template <class E>
 struct Product {
-  Operand<E> a, b;
+  Input<E> a, b;
   std::int32_t m = 0, n = 0, k = 0;  // extents; what lies beyond is never read
   WorkLists lists;
   Epilogue<E> epilogue;
