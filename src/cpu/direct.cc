@@ -120,7 +120,7 @@ bool reads_vectors_in_place(std::int64_t lane_stride, std::int64_t extent, std::
 template <class F>
 typename DirectProduct<F>::Scratch DirectProduct<F>::scratch_of(const Product<F>& p,
                                                                 int thread) const {
-  Arena arena(scratch_base + static_cast<std::size_t>(thread) * scratch_bytes);
+  Arena arena({scratch_base + static_cast<std::size_t>(thread) * scratch_bytes, scratch_bytes});
   return lay_out(p, *this, arena);
 }
 
@@ -144,7 +144,7 @@ DirectProduct<F> make_direct(const Product<F>& p, Arena& arena) {
   d.runs_per_unit = pruned ? d.k_block / p.plan.unit_k + 2 : d.k_block;
   d.windows = arena.take<Window>(most_windows(lanes, nr));
   if (d.streams_left) d.packed_right = arena.take<typename F::Sum>(up(lanes, nr) * nr * s.k);
-  Arena measure(nullptr);
+  Arena measure({});
   lay_out(p, d, measure);
   d.scratch_bytes = (measure.bytes() + 4095) / 4096 * 4096;
   d.scratch_base = arena.take<std::byte>(static_cast<std::int64_t>(d.scratch_bytes) * p.threads);
@@ -154,10 +154,6 @@ DirectProduct<F> make_direct(const Product<F>& p, Arena& arena) {
 // ---- placing ------------------------------------------------------------------------------------
 
 namespace {
-
-std::int64_t position(const Axis& axis, std::int64_t i) {
-  return axis.index != nullptr ? axis.index[i] : i * axis.step;
-}
 
 // The narrowest kernel of at least so many lanes.
 template <class T>
@@ -179,10 +175,10 @@ bool cut_windows_in_place(const Product<F>& p, DirectProduct<F>* d) {
   d->num_windows = 0;
   for (std::int64_t i = 0; i < axis.size;) {
     if (d->num_windows == most) return false;
-    const std::int64_t begin = position(axis, i);
+    const std::int64_t begin = axis.offset(i);
     std::int64_t end = i + 1;
-    while (end < axis.size && position(axis, end) < begin + nr) ++end;
-    const std::int64_t span = position(axis, end - 1) + 1 - begin;
+    while (end < axis.size && axis.offset(end) < begin + nr) ++end;
+    const std::int64_t span = axis.offset(end - 1) + 1 - begin;
     const std::int32_t width = width_for(kernels, span);
     // What is read ends with the row, whatever is kept of it.
     const std::int64_t offset = std::min(begin, reach - kernels.width[width]);
@@ -209,7 +205,7 @@ void cut_packed_windows(const Product<F>& p, DirectProduct<F>* d) {
     const std::int32_t width = width_for(p.kernels->direct, count);
     const Axis& axis = *d->right.axis;
     const bool whole = p.kernels->direct.width[width] == count &&
-                       position(axis, i + count - 1) - position(axis, i) == count - 1;
+                       axis.offset(i + count - 1) - axis.offset(i) == count - 1;
     d->windows[d->num_windows++] = {
         i * p.k, static_cast<std::int32_t>(i), static_cast<std::int32_t>(count), 0, width, false,
         whole};

@@ -55,14 +55,12 @@ class Runner {
     panels1_ = d_.streams_left ? last : d_.rows.count();
     windows0_ = d_.streams_left ? 0 : first;
     windows1_ = d_.streams_left ? d_.num_windows : last;
+    const Axis& n = p_.axes.n;
     for (std::int64_t w = windows0_; w < windows1_; ++w) {
       const Window& window = d_.windows[w];
       const std::int64_t slot = keeps_sums_ ? w - windows0_ : w % kTilesAtOnce;
-      const Axis& n = p_.axes.n;
-      const std::int64_t column =
-          n.index != nullptr ? n.index[window.begin] : n.first + window.begin * n.step;
       s_.sums[w] = {window.offset, slot * mr_ * nr_};
-      s_.places[w] = {window.offset, column};
+      if (straight_) s_.places[w] = {window.offset, n.first + n.offset(window.begin)};
     }
   }
 
@@ -279,9 +277,7 @@ class Runner {
     const Axis& axis = *d_.right.axis;
     for (std::int64_t i = 0; i < rows; ++i) {
       for (std::int64_t j = 0; j < window.count; ++j) {
-        const std::int64_t at = window.begin + j;
-        const std::int64_t lies = axis.index != nullptr ? axis.index[at] : at * axis.step;
-        acc[i * nr_ + j] = acc[i * nr_ + lies - window.offset];
+        acc[i * nr_ + j] = acc[i * nr_ + axis.offset(window.begin + j) - window.offset];
       }
     }
     return acc;
@@ -292,7 +288,7 @@ class Runner {
     for (; w < end; ++w) {
       const Window& window = d_.windows[w];
       const T* sums = bring_together(window, acc_of(panel) + s_.sums[w].out, rows);
-      store_tile(p_, e_, sums, d_.rows.begin(panel), rows, window.begin, window.count);
+      store_tile(p_, e_, tile_at(p_, sums, d_.rows.begin(panel), rows, window.begin, window.count));
     }
   }
 
@@ -315,7 +311,7 @@ class Runner {
           cols += rows;
         }
         if (kept_in_d(unit_of(first), right_unit_of(w))) {
-          store_tile(p_, e_, s_.turned, window.begin, window.count, n, cols);
+          store_tile(p_, e_, tile_at(p_, s_.turned, window.begin, window.count, n, cols));
         } else if (p_.args->out_fill == OutFill::kZero) {
           for (std::int64_t i = 0; i < window.count; ++i) {
             write_zeros(p_, e_, window.begin + i, n, n + cols);

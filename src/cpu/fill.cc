@@ -51,9 +51,7 @@ template <class F>
 void place_columns(const Product<F>& p, std::int64_t begin, std::int64_t sums,
                    TileStore<typename F::Sum>* tile) {
   const Axis& axis = p.axes.n;
-  const auto column = [&](std::int64_t i) {
-    return axis.index != nullptr ? axis.index[i] : axis.first + i * axis.step;
-  };
+  const auto column = [&](std::int64_t i) { return axis.first + axis.offset(i); };
   // Where the tile whose first packed column is i begins to fill: with a cache line if possible.
   const auto edge = [&](std::int64_t i) {
     if (i == 0) return std::int64_t{0};

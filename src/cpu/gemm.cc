@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <string>
 
 #include "cpu/direct.h"
@@ -25,14 +24,6 @@ namespace {
 
 // Below this many multiply-adds a second thread costs more than it brings.
 constexpr double kSerialWork = 2e6;
-
-// From these sizes of D on its zeros, which nobody reads, and all of it, of which nobody would
-// find much in the cache, are written around the cache. A zero stored into the cache may have to
-// fetch its line from another core's first; so may anything that a team writes where its other
-// threads have been reading, and lines are slower to take from there than from memory.
-constexpr std::int64_t kStreamZeros = 128 << 10;
-constexpr std::int64_t kStream = 16 << 20;
-constexpr std::int64_t kTeamStream = 64 << 10;
 
 int this_thread() {
 #if defined(_OPENMP)
@@ -116,47 +107,19 @@ template <class S, class T>
   prefetch_lines<0>(e.addend, tile);
 }
 
-// The tile of D at packed position (m, n).
-template <class F>
-TileStore<typename F::Sum> tile_at(const Product<F>& p, std::int64_t m, std::int64_t rows,
-                                   std::int64_t n, std::int64_t cols) {
-  TileStore<typename F::Sum> tile{};
-  tile.row_index = p.axes.m.index;
-  tile.row_begin = m;
-  tile.rows = static_cast<std::int32_t>(rows);
-  place_columns(p, n, cols, &tile);
-  tile.is_final = true;
-  return tile;
-}
-
-template <class F>
-void store(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue,
-           TileStore<typename F::Sum>& tile) {
-  // Pruned units of D have been skipped and compacted positions are not there; the others select.
-  std::uint32_t keep[32];
-  const bool selects_d = p.plan.path == GemmPath::kSelect || p.plan.path == GemmPath::kNone;
-  if (selects_d && p.args->d_mask != nullptr) {
-    const AxisMask mask = d_axis_mask(*p.args);
-    mask.kept_words(tile.row_begin, tile.rows, tile.col_begin, tile.cols, keep);
-    tile.keep = keep;
-  }
-  p.kernels->store(epilogue, tile);
-}
-
 // One mr x nr tile over depth [k0, k1).
 template <class F>
 void multiply_tile(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue,
                    const typename F::Packed* a, const typename F::Packed* b, std::int64_t m_panel,
                    std::int64_t n_panel, std::int32_t count, const Segment* segments,
                    std::int64_t k0, std::int64_t k1, typename F::Sum* acc) {
-  auto tile = tile_at(p, p.m.begin(m_panel), p.m.width(m_panel, m_panel + 1), p.n.begin(n_panel),
-                      p.n.width(n_panel, n_panel + 1));
-  tile.acc = acc;
+  auto tile = tile_at(p, acc, p.m.begin(m_panel), p.m.width(m_panel, m_panel + 1),
+                      p.n.begin(n_panel), p.n.width(n_panel, n_panel + 1));
   tile.add_partial = k0 > 0;
   tile.is_final = k1 == p.k;
   prefetch_tile(epilogue, tile);
   p.kernels->multiply(segments, count, a, b, acc);
-  store(p, epilogue, tile);
+  store_tile(p, epilogue, tile);
 }
 
 // One pass over the depth: part of an item, whose B stays in the cache while A passes by.
@@ -208,60 +171,6 @@ void run_item(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue
 
 // ---- the whole product ------------------------------------------------------------------------
 
-template <class S>
-Plane<S> plane(const MatrixView& m) {
-  return {static_cast<S*>(m.data), m.row_stride, m.col_stride};
-}
-template <class S>
-Plane<const S> plane(const ConstMatrixView& m) {
-  return {static_cast<const S*>(m.data), m.row_stride, m.col_stride};
-}
-
-template <class S>
-Epilogue<S> make_epilogue(const GemmArgs& args, int threads) {
-  typedef typename SumOf<S>::Type T;
-  Epilogue<S> e{};
-  e.d = plane<S>(args.d);
-  e.aux_out = plane<S>(args.aux_out);
-  e.addend = plane<S>(args.addend);
-  e.grad_aux = plane<S>(args.grad_aux);
-  e.bias = static_cast<const S*>(args.bias);
-  e.bias_stride = args.bias_stride;
-  e.scale = static_cast<T>(args.scale * (args.scale_device != nullptr ? *args.scale_device : 1.0F));
-  e.out_scale = static_cast<T>(args.out_scale *
-                               (args.out_scale_device != nullptr ? *args.out_scale_device : 1.0F));
-  e.activation = static_cast<std::int32_t>(args.activation);
-  e.grad_activation = static_cast<std::int32_t>(args.grad_activation);
-  const std::int64_t bytes = args.d.rows * args.d.cols * static_cast<std::int64_t>(sizeof(S));
-  e.stream_zeros = bytes >= (threads > 1 ? kTeamStream : kStreamZeros);
-  e.stream = bytes >= (threads > 1 ? kTeamStream : kStream);
-  // Factors that are infinite or NaN make NaN of 0, negative ones -0.
-  const auto leaves_zero = [](T factor) { return factor * T(0) == T(0) && !std::signbit(factor); };
-  e.empty_is_zero = e.bias == nullptr && e.addend.data == nullptr && e.grad_aux.data == nullptr &&
-                    leaves_zero(e.scale) && leaves_zero(e.out_scale);
-  return e;
-}
-
-template <class S>
-void to_kept_rows(const Axis& m, Plane<S>* plane) {
-  if (plane->data == nullptr) return;
-  plane->data += m.first * plane->row_stride;
-  plane->row_stride *= m.step;
-}
-
-// The epilogue of the rows that are kept, in packed positions.
-template <class F>
-Epilogue<typename F::Storage> kept_epilogue(const Product<F>& p,
-                                            const Epilogue<typename F::Storage>& whole) {
-  Epilogue<typename F::Storage> e = whole;
-  e.stream = whole.stream && p.k <= p.k_block;  // else later depth adds to it
-  to_kept_rows(p.axes.m, &e.d);
-  to_kept_rows(p.axes.m, &e.aux_out);
-  to_kept_rows(p.axes.m, &e.addend);
-  to_kept_rows(p.axes.m, &e.grad_aux);
-  return e;
-}
-
 // What every thread of the team runs. Work is dealt dynamically, but each element of D is
 // computed by one thread in one order: the bits do not depend on the number of threads.
 template <class F>
@@ -270,7 +179,7 @@ void run_team(const Product<F>& p, const DirectProduct<F>* direct,
   typename Product<F>::Scratch scratch = p.scratch_of(this_thread());
   if (p.args->a_sum != nullptr) sum_rows_of_a<F>(*p.args);
   if (p.axes.any_left_out) fill_left_out(p, whole, scratch.acc);
-  const auto epilogue = kept_epilogue(p, whole);
+  const auto epilogue = of_kept_rows(p, whole);
   if (direct != nullptr) return run_direct(p, *direct, epilogue, this_thread());
   // A tile that crosses what is left out adds later depth to what it stored there, which no other
   // thread's filling may replace meanwhile.
@@ -303,38 +212,18 @@ void run_team(const Product<F>& p, const DirectProduct<F>* direct,
   }
 }
 
-int threads_for(const Context& ctx, const GemmArgs& args) {
+int threads_for(const Context& ctx, const GemmArgs& args, const GemmPlan& plan) {
   const GemmShape s = gemm_shape(args);
-  const double work = static_cast<double>(s.m) * static_cast<double>(s.n) *
-                      static_cast<double>(s.k) * make_plan(args).work;
+  const double work =
+      static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k) * plan.work;
   return work < kSerialWork ? 1 : thread_count(ctx.num_threads);
 }
 
 template <class F>
-std::size_t workspace_of(const Context& ctx, const GemmArgs& args) {
-  Arena arena(nullptr);
-  make_direct(make_product<F>(args, threads_for(ctx, args), arena), arena);
-  return arena.bytes();
-}
-
-template <class F>
-Status run(const Context& ctx, const GemmArgs& args) {
-  const std::size_t needed = workspace_of<F>(ctx, args);
-  if (ctx.workspace != nullptr && ctx.workspace_bytes < needed) {
-    return Status::invalid("ctx.workspace", std::to_string(needed) + " bytes",
-                           std::to_string(ctx.workspace_bytes));
-  }
-  void* const memory = ctx.workspace != nullptr ? ctx.workspace : thread_workspace(needed);
-  if (memory == nullptr) {
-    return {StatusCode::kBackendError,
-            "gemm: no memory for " + std::to_string(needed) + " bytes of workspace"};
-  }
-  Arena arena(memory);
-  Product<F> p = make_product<F>(args, threads_for(ctx, args), arena);
-  DirectProduct<F> direct = make_direct(p, arena);
+void run(Product<F>& p, DirectProduct<F>& direct) {
   read_masks(p);
   const bool is_direct = place_operands(p, &direct);
-  const auto epilogue = make_epilogue<typename F::Storage>(args, p.threads);
+  const auto epilogue = make_epilogue(p);
   const auto run_thread = [&] {
     run_team(p, is_direct ? &direct : nullptr, epilogue);
     // Stores around the cache are not ordered by what the caller does next.
@@ -346,7 +235,25 @@ Status run(const Context& ctx, const GemmArgs& args) {
 #pragma omp parallel num_threads(p.threads)
     run_thread();
   }
-  return {};
+}
+
+// Runs the product in the caller's workspace, or in this thread's, which grows to what it takes.
+template <class F>
+Status run_in_workspace(const Context& ctx, const GemmArgs& args, const GemmPlan& plan) {
+  const bool given = ctx.workspace != nullptr;
+  Arena arena(given ? Memory{ctx.workspace, ctx.workspace_bytes} : thread_workspace(0));
+  Product<F> p = make_product<F>(args, plan, threads_for(ctx, args, plan), arena);
+  DirectProduct<F> direct = make_direct(p, arena);
+  if (arena.fits()) {
+    run(p, direct);
+    return {};
+  }
+  const std::string needed = std::to_string(arena.bytes()) + " bytes";
+  if (given) return Status::invalid("ctx.workspace", needed, std::to_string(ctx.workspace_bytes));
+  if (thread_workspace(arena.bytes()).data == nullptr) {
+    return {StatusCode::kBackendError, "gemm: no memory for " + needed + " of workspace"};
+  }
+  return run_in_workspace<F>(ctx, args, plan);
 }
 
 // Calls run(Format) with the one that the numbers of these arguments have here.
@@ -367,33 +274,28 @@ void with_format(const GemmArgs& args, const Run& run) {
 
 }  // namespace
 
-template <class F>
-void store_tile(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue,
-                const typename F::Sum* sums, std::int64_t m, std::int64_t rows, std::int64_t n,
-                std::int64_t cols) {
-  auto tile = tile_at(p, m, rows, n, cols);
-  tile.acc = sums;
-  store(p, epilogue, tile);
-}
-
-#define DROPGEMM_INSTANTIATE(F)                                                              \
-  template void store_tile<F>(const Product<F>&, const Epilogue<F::Storage>&, const F::Sum*, \
-                              std::int64_t, std::int64_t, std::int64_t, std::int64_t);
-DROPGEMM_FOR_EACH_FORMAT(DROPGEMM_INSTANTIATE)
-
 std::int32_t gemm_plan(const Context* /*ctx*/, const GemmArgs* args, GemmPlan* plan) {
   *plan = make_plan(*args);
   return 0;
 }
 
 std::int32_t gemm_workspace_bytes(const Context* ctx, const GemmArgs* args, std::size_t* bytes) {
-  with_format(*args, [&](auto format) { *bytes = workspace_of<decltype(format)>(*ctx, *args); });
+  const GemmPlan plan = make_plan(*args);
+  Arena measure({});
+  with_format(*args, [&](auto format) {
+    make_direct(
+        make_product<decltype(format)>(*args, plan, threads_for(*ctx, *args, plan), measure),
+        measure);
+  });
+  *bytes = measure.bytes();
   return 0;
 }
 
 std::int32_t gemm(const Context* ctx, const GemmArgs* args, ErrorText error) {
   Status status;
-  with_format(*args, [&](auto format) { status = run<decltype(format)>(*ctx, *args); });
+  const GemmPlan plan = make_plan(*args);
+  with_format(*args,
+              [&](auto format) { status = run_in_workspace<decltype(format)>(*ctx, *args, plan); });
   return report(status, error);
 }
 

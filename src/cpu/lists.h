@@ -38,6 +38,11 @@ struct Axis {
   std::uint32_t* summed = nullptr;  // kCompute
   std::uint32_t* kept = nullptr;    // not kDropped
   bool fills_between = false;
+
+  // Where the i-th kept position lies, counted from `first`.
+  [[nodiscard]] std::int64_t offset(std::int64_t i) const {
+    return index != nullptr ? index[i] : i * step;
+  }
 };
 
 struct CompactAxes {

@@ -84,18 +84,18 @@ void choose_blocks(Product<F>& p) {
 
 template <class F>
 typename Product<F>::Scratch Product<F>::scratch_of(int thread) const {
-  Arena arena(scratch_base + static_cast<std::size_t>(thread) * scratch_bytes);
+  Arena arena({scratch_base + static_cast<std::size_t>(thread) * scratch_bytes, scratch_bytes});
   Scratch s = lay_out_scratch(*this, n_block, k_block, arena);
   s.packed_a = packed_a + (own_a ? thread * packed_a_words : 0);
   return s;
 }
 
 template <class F>
-Product<F> make_product(const GemmArgs& args, int threads, Arena& arena) {
+Product<F> make_product(const GemmArgs& args, const GemmPlan& plan, int threads, Arena& arena) {
   Product<F> p;
   p.args = &args;
   p.kernels = &kernels<F>();
-  p.plan = make_plan(args);
+  p.plan = plan;
   p.threads = threads;
   layout_axes(args, p.plan, arena, &p.axes);
   layout_units(args, p.plan, arena, &p.units);
@@ -110,7 +110,7 @@ Product<F> make_product(const GemmArgs& args, int threads, Arena& arena) {
   p.packed_a_words = p.m_block * p.a_stride();
   p.packed_a = arena.take<typename F::Packed>(p.packed_a_words * (p.own_a ? threads : 1));
   // Fewer columns of B at a time take less room, and less depth may take more columns.
-  Arena measure(nullptr);
+  Arena measure({});
   lay_out_scratch(p, kMaxPanelsB, 0, measure);
   const std::int64_t word = sizeof(typename F::Packed);
   const std::int64_t most = kPackedB + kPanelsApart * p.b_stride() * word;
@@ -133,9 +133,9 @@ void read_masks(Product<F>& p) {
   }
 }
 
-#define DROPGEMM_INSTANTIATE(F)                                      \
-  template struct Product<F>;                                        \
-  template Product<F> make_product<F>(const GemmArgs&, int, Arena&); \
+#define DROPGEMM_INSTANTIATE(F)                                                       \
+  template struct Product<F>;                                                         \
+  template Product<F> make_product<F>(const GemmArgs&, const GemmPlan&, int, Arena&); \
   template void read_masks<F>(Product<F>&);
 DROPGEMM_FOR_EACH_FORMAT(DROPGEMM_INSTANTIATE)
 

@@ -1,5 +1,6 @@
 // One product on its way through the cpu engine: its plan, its sizes, and the arrays it lays out
-// in the workspace. product.cc lays out, pack.cc packs, gemm.cc runs.
+// in the workspace. product.cc lays out, pack.cc packs, gemm.cc runs, epilogue.cc and fill.cc write
+// D.
 #pragma once
 
 #include <cstddef>
@@ -98,9 +99,9 @@ struct Product {
   }
 };
 
-// Plans the product, and lays its arrays out in `arena`, sized for keep = 1.
+// The product, and its arrays laid out in `arena`, sized for keep = 1.
 template <class F>
-Product<F> make_product(const GemmArgs& args, int threads, Arena& arena);
+Product<F> make_product(const GemmArgs& args, const GemmPlan& plan, int threads, Arena& arena);
 
 // Reads the mask bits: compaction, unit bits; then cuts what is left into panels and blocks.
 template <class F>
@@ -136,12 +137,24 @@ template <class F>
 void write_zeros(const Product<F>& product, const Epilogue<typename F::Storage>& epilogue,
                  std::int64_t row, std::int64_t begin, std::int64_t end);
 
-// The epilogue over final sums, [rows][nr], of the tile of D at packed position (m, n): at most nr
-// rows and columns.
+// The epilogue of all of D.
+template <class F>
+[[nodiscard]] Epilogue<typename F::Storage> make_epilogue(const Product<F>& product);
+// The same of the rows that are kept, by packed positions.
+template <class F>
+[[nodiscard]] Epilogue<typename F::Storage> of_kept_rows(
+    const Product<F>& product, const Epilogue<typename F::Storage>& whole);
+
+// The tile of D at packed position (m, n), at most nr rows and columns, of final sums [rows][nr].
+template <class F>
+[[nodiscard]] TileStore<typename F::Sum> tile_at(const Product<F>& product,
+                                                 const typename F::Sum* sums, std::int64_t m,
+                                                 std::int64_t rows, std::int64_t n,
+                                                 std::int64_t cols);
+// Applies the epilogue of the kept rows to it.
 template <class F>
 void store_tile(const Product<F>& product, const Epilogue<typename F::Storage>& epilogue,
-                const typename F::Sum* sums, std::int64_t m, std::int64_t rows, std::int64_t n,
-                std::int64_t cols);
+                TileStore<typename F::Sum> tile);
 
 // args.a_sum. Called by every thread of a team.
 template <class F>

@@ -9,25 +9,25 @@ namespace {
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 struct Buffer {
-  void* data = nullptr;
-  std::size_t bytes = 0;
+  Memory memory;
   Buffer() = default;
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
-  ~Buffer() { std::free(data); }
+  ~Buffer() { std::free(memory.data); }
 };
 
 }  // namespace
 
-void* thread_workspace(std::size_t bytes) {
+Memory thread_workspace(std::size_t bytes) {
   static thread_local Buffer buffer;
-  if (bytes > buffer.bytes || buffer.data == nullptr) {
-    const std::size_t rounded = (bytes / kHugePage + 1) * kHugePage;
-    std::free(buffer.data);
-    buffer.data = std::aligned_alloc(kHugePage, rounded);
-    buffer.bytes = buffer.data != nullptr ? rounded : 0;
+  Memory& memory = buffer.memory;
+  if (bytes > memory.bytes) {
+    const std::size_t rounded = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+    std::free(memory.data);
+    memory.data = std::aligned_alloc(kHugePage, rounded);
+    memory.bytes = memory.data != nullptr ? rounded : 0;
   }
-  return buffer.data;
+  return memory;
 }
 
 }  // namespace dropgemm::cpu
