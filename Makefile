@@ -17,7 +17,7 @@ INSTALL_PACKAGE = $(PIP_INSTALL) --no-build-isolation -Cbuild-dir=build/python
 
 PACKAGE_SOURCES := CMakeLists.txt pyproject.toml LICENSE $(wildcard README.md) \
   $(shell find src include python -type f -not -path '*/__pycache__/*' 2>/dev/null)
-CXX_FILES := $(shell git ls-files --cached --others --exclude-standard '*.h' '*.cc')
+CXX_FILES := $(shell git ls-files --cached --others --exclude-standard '*.h' '*.cc' '*.cu' '*.cuh')
 # Not the kernels of the instruction sets, which are written in GCC's vector extensions, nor what
 # belongs to another build.
 TIDY_FILES := $(filter-out src/cpu/kernel_%.cc bench/% tests/consumer/%,$(filter %.cc,$(CXX_FILES)))

@@ -1,0 +1,28 @@
+// The machine that the emulator pretends to be. Tests change it to see what is said of it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace dropgemm::cuda::emulator {
+
+struct Machine {
+  int driver = 13000;  // the CUDA that the driver serves; 0: none is installed
+  std::vector<std::int32_t> archs = {80, 80};  // one a device
+  std::int32_t current = 0;                    // device
+  // What the next call that can fail for an earlier one's sake answers (a cudaError_t), and, where
+  // it is the kind that loses the context, all that follow.
+  int error = 0;
+  std::size_t free_bytes = std::size_t{4} << 30;
+};
+
+Machine& machine();
+
+// Memory of a device: the program's own, and known as the device's until it is freed.
+void* device_malloc(std::int32_t device, std::size_t bytes);
+void device_free(void* memory);
+// Memory that nobody registered counts as device 0's unless this says that it is the host's.
+void set_host_memory_refused(bool refused);
+
+}  // namespace dropgemm::cuda::emulator

@@ -1,0 +1,30 @@
+// Internal: mask generation on the device, and the kernels that do it (mask.cuh).
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/device.h"
+#include "dropgemm/backend.h"
+
+namespace dropgemm::cuda {
+
+std::int32_t bernoulli_mask(const Context* ctx, const BernoulliMaskArgs* args, ErrorText error);
+std::int32_t gyro_mask(const Context* ctx, const GyroMaskArgs* args, ErrorText error);
+
+// A thread a word of independent bits.
+struct BernoulliMaskKernel {
+  struct Params {
+    std::uint32_t* bits;
+    std::int64_t words;    // of the mask
+    std::int64_t columns;  // of tiles
+    std::int64_t first;    // row of tiles of the larger mask
+    std::uint64_t threshold;
+    DrawStream stream;  // but for the index, which is the step's
+    StepRef step;
+  };
+  static constexpr const char* kName = "bernoulli_mask";
+  static constexpr std::int32_t kThreads = 256;
+  DROPGEMM_DEVICE static void run(const Params& params, const Block& block);
+};
+
+}  // namespace dropgemm::cuda

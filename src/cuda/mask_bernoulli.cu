@@ -1,0 +1,9 @@
+#include "cuda/launch_kernel.h"
+#include "cuda/mask.cuh"
+
+namespace dropgemm::cuda {
+
+template Status launch<BernoulliMaskKernel>(std::int32_t, std::size_t, void*,
+                                            const BernoulliMaskKernel::Params&);
+
+}  // namespace dropgemm::cuda
