@@ -67,6 +67,7 @@ std::size_t dtype_size(DType dtype) {
     case DType::kFloat64:
       return 8;
     case DType::kBFloat16:
+    case DType::kFloat16:
       return 2;
   }
   return 0;
@@ -80,6 +81,8 @@ const char* dtype_name(DType dtype) {
       return "float64";
     case DType::kBFloat16:
       return "bfloat16";
+    case DType::kFloat16:
+      return "float16";
   }
   return "an unknown dtype";
 }
@@ -95,7 +98,7 @@ MatrixView transposed(const MatrixView& m) {
 Status check_matrix(const std::string& name, const ConstMatrixView& m) {
   const auto bytes = static_cast<std::int64_t>(dtype_size(m.dtype));
   if (bytes == 0) {
-    return Status::invalid_type(name, "float32, float64 or bfloat16",
+    return Status::invalid_type(name, "float32, float64, bfloat16 or float16",
                                 "dtype code " + std::to_string(static_cast<int>(m.dtype)));
   }
   if (m.rows < 0 || m.cols < 0) {

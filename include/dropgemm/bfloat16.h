@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "dropgemm/host_device.h"
+
 namespace dropgemm {
 
 struct BFloat16 {
@@ -13,9 +15,9 @@ struct BFloat16 {
   BFloat16() = default;  // unspecified, as float's
   // The nearest, the one with an even last bit of two; a NaN stays one, what is too large becomes
   // an infinity.
-  explicit BFloat16(float value) : bits(rounded(value)) {}
+  DROPGEMM_HOST_DEVICE explicit BFloat16(float value) : bits(rounded(value)) {}
   // Exact.
-  operator float() const {  // NOLINT(google-explicit-constructor): like float to double
+  DROPGEMM_HOST_DEVICE operator float() const {  // NOLINT(google-explicit-constructor): exact
     const std::uint32_t word = std::uint32_t{bits} << 16;
     float value;
     std::memcpy(&value, &word, sizeof value);
@@ -23,7 +25,7 @@ struct BFloat16 {
   }
 
  private:
-  static std::uint16_t rounded(float value) {
+  DROPGEMM_HOST_DEVICE static std::uint16_t rounded(float value) {
     std::uint32_t word;
     std::memcpy(&word, &value, sizeof word);
     const bool is_nan = (word & 0x7FFFFFFFU) > 0x7F800000U;

@@ -86,11 +86,11 @@ struct GemmShape {
 [[nodiscard]] GemmShape gemm_shape(const GemmArgs& args);
 
 // Any M, N, K >= 0; K == 0 gives act(addend + bias). Any strides, one dtype. Sums and the epilogue
-// are of the operands' dtype, of float32 for bfloat16 (the reference's of float64), and every
-// element written is rounded once. Products of bfloat16 may take numbers below 2^-126 for 0, as
-// processors' instructions for them do. Bits do not depend on the number of threads.
-// Errors: kInvalidArgument (operand, expected, got), kInvalidType (mixed or unknown dtypes),
-// kUnsupported (dtype on this backend), kBackendError (out of memory).
+// are of the operands' dtype, of float32 for bfloat16 and float16 (the reference's of float64), and
+// every element written is rounded once. Products of bfloat16 may take numbers below 2^-126 for 0,
+// as processors' instructions for them do. Bits do not depend on the number of threads. Errors:
+// kInvalidArgument (operand, expected, got), kInvalidType (mixed or unknown dtypes), kUnsupported
+// (dtype on this backend), kBackendError (out of memory).
 [[nodiscard]] Status gemm(const Context& ctx, const GemmArgs& args);
 
 // The bytes of workspace that gemm() takes for arguments of these shapes, tiles, keep_hints and

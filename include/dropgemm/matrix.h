@@ -7,11 +7,12 @@
 #include <string>
 
 #include "dropgemm/bfloat16.h"
+#include "dropgemm/float16.h"
 #include "dropgemm/status.h"
 
 namespace dropgemm {
 
-enum class DType : std::int32_t { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2 };
+enum class DType : std::int32_t { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3 };
 
 [[nodiscard]] std::size_t dtype_size(DType dtype);  // in bytes
 [[nodiscard]] const char* dtype_name(DType dtype);  // "float32"
@@ -29,6 +30,10 @@ struct dtype_of<double> {
 template <>
 struct dtype_of<BFloat16> {
   static constexpr DType value = DType::kBFloat16;
+};
+template <>
+struct dtype_of<Float16> {
+  static constexpr DType value = DType::kFloat16;
 };
 
 struct MatrixView {

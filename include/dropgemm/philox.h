@@ -16,11 +16,7 @@
 #include <array>
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define DROPGEMM_HOST_DEVICE __host__ __device__
-#else
-#define DROPGEMM_HOST_DEVICE
-#endif
+#include "dropgemm/host_device.h"
 
 namespace dropgemm {
 

@@ -353,6 +353,7 @@ std::int32_t gather(const Context* ctx, const CompactArgs* args, ErrorText error
       run<const double, double>(*args, ctx->num_threads);
       break;
     case DType::kBFloat16:
+    case DType::kFloat16:  // 16 bits move alike
       run<const BFloat16, BFloat16>(*args, ctx->num_threads);
       break;
   }
@@ -370,6 +371,7 @@ std::int32_t scatter(const Context* ctx, const ExpandArgs* args, ErrorText error
       run<double, const double>(*args, ctx->num_threads);
       break;
     case DType::kBFloat16:
+    case DType::kFloat16:
       run<BFloat16, const BFloat16>(*args, ctx->num_threads);
       break;
   }

@@ -269,6 +269,8 @@ void with_format(const GemmArgs& args, const Run& run) {
     case DType::kBFloat16:
       if (pairs) return run(BF16{});
       return run(BF16AsF32{});
+    case DType::kFloat16:
+      return;  // refused before
   }
 }
 
@@ -292,6 +294,11 @@ std::int32_t gemm_workspace_bytes(const Context* ctx, const GemmArgs* args, std:
 }
 
 std::int32_t gemm(const Context* ctx, const GemmArgs* args, ErrorText error) {
+  if (args->a.dtype == DType::kFloat16) {
+    return report({StatusCode::kUnsupported,
+                   "a: expected float32, float64 or bfloat16 on the cpu backend, got float16"},
+                  error);
+  }
   Status status;
   const GemmPlan plan = make_plan(*args);
   with_format(*args,

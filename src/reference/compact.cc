@@ -85,6 +85,9 @@ std::int32_t check_and_run(const Args& args, ErrorText error) {
     case DType::kBFloat16:
       run<BFloat16>(args);
       break;
+    case DType::kFloat16:
+      run<Float16>(args);
+      break;
   }
   return 0;
 }

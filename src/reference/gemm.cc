@@ -160,6 +160,9 @@ std::int32_t gemm(const Context* /*ctx*/, const GemmArgs* args, ErrorText /*erro
     case DType::kBFloat16:
       run<BFloat16>(*args);
       break;
+    case DType::kFloat16:
+      run<Float16>(*args);
+      break;
   }
   return 0;
 }

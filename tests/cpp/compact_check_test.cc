@@ -135,7 +135,7 @@ TEST_P(CompactCheck, Operands) {
             "xc: expected float32 as x has, got float64");
   EXPECT_EQ(
       refusal([](auto& args) { args.x.dtype = static_cast<DType>(9); }, StatusCode::kInvalidType),
-      "x: expected float32, float64 or bfloat16, got dtype code 9");
+      "x: expected float32, float64, bfloat16 or float16, got dtype code 9");
 }
 
 TEST_P(CompactCheck, OutputsHaveMemoryOfTheirOwn) {

@@ -99,7 +99,7 @@ TEST_F(GemmCheck, DTypes) {
   EXPECT_EQ(refusal(StatusCode::kInvalidType), "grad_aux: expected float32 as a has, got float64");
   args_.grad_aux = {}, args_.a.dtype = static_cast<DType>(5);
   EXPECT_EQ(refusal(StatusCode::kInvalidType),
-            "a: expected float32, float64 or bfloat16, got dtype code 5");
+            "a: expected float32, float64, bfloat16 or float16, got dtype code 5");
 }
 
 TEST_F(GemmCheck, PointersAndStrides) {
