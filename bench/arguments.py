@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -25,4 +26,7 @@ def number(kind: Callable[[str], Any], least: float, most: float, what: str) -> 
 count = number(int, 1, 1 << 20, "a whole number from 1 to 2^20")
 count_or_0 = number(int, 0, 1 << 20, "a whole number from 0 to 2^20")
 rate = number(float, 0.0, 0.99, "a rate from 0 to 0.99")
+CORES = os.cpu_count() or 1
+THREADS = min(2, CORES)  # of the tables, where there are as many
+threads = number(int, 1, CORES, f"a number of threads from 1 to {CORES}, the cores of this machine")
 seconds = number(float, 0.01, 1e5, "seconds from 0.01 to 1e5")

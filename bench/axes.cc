@@ -2,6 +2,10 @@
 
 #include <benchmark/benchmark.h>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #include <charconv>
 #include <cstdlib>
 #include <filesystem>
@@ -24,6 +28,15 @@ bool parse(const std::string& word, T* value) {
   const char* const end = word.data() + word.size();
   const auto result = std::from_chars(word.data(), end, *value);
   return result.ec == std::errc() && result.ptr == end;
+}
+
+// That threads may run on.
+std::int64_t processors() {
+#ifdef _OPENMP
+  return omp_get_num_procs();
+#else
+  return 1;
+#endif
 }
 
 }  // namespace
@@ -81,15 +94,25 @@ void Axes::refuse(const std::string& name, const std::string& legal, const std::
 std::vector<std::int64_t> Axes::integers(const std::string& name,
                                          std::vector<std::int64_t> defaults, std::int64_t least,
                                          const std::string& meaning) {
-  constexpr std::int64_t kMost = std::int64_t{1} << 24;
-  const std::string legal = "whole numbers from " + text(least) + " to " + text(kMost);
+  return numbers(name, std::move(defaults), least, std::int64_t{1} << 24, meaning);
+}
+
+std::vector<std::int64_t> Axes::threads(std::vector<std::int64_t> defaults, std::int64_t least) {
+  return numbers("threads", std::move(defaults), least, processors(),
+                 least == 0 ? "0: all there are" : "");
+}
+
+std::vector<std::int64_t> Axes::numbers(const std::string& name, std::vector<std::int64_t> defaults,
+                                        std::int64_t least, std::int64_t most,
+                                        const std::string& meaning) {
+  const std::string legal = "whole numbers from " + text(least) + " to " + text(most);
   axes_.push_back({name, legal, joined(defaults, ","), meaning});
   const auto words = given(name);
   if (!words) return defaults;
   std::vector<std::int64_t> values;
   for (const std::string& word : *words) {
     std::int64_t value = 0;
-    if (!parse(word, &value) || value < least || value > kMost) {
+    if (!parse(word, &value) || value < least || value > most) {
       refuse(name, legal, word);
     } else {
       values.push_back(value);

@@ -24,6 +24,8 @@ class Axes {
   // Whole numbers from `least` on.
   std::vector<std::int64_t> integers(const std::string& name, std::vector<std::int64_t> defaults,
                                      std::int64_t least, const std::string& meaning = "");
+  // The axis "threads": whole numbers from `least` (0: all there are) to the processors there are.
+  std::vector<std::int64_t> threads(std::vector<std::int64_t> defaults, std::int64_t least = 0);
   // Rates from 0 to 1.
   std::vector<double> rates(const std::string& name, std::vector<double> defaults,
                             const std::string& meaning = "");
@@ -41,6 +43,9 @@ class Axes {
     std::string name, values, defaults, meaning;
   };
 
+  std::vector<std::int64_t> numbers(const std::string& name, std::vector<std::int64_t> defaults,
+                                    std::int64_t least, std::int64_t most,
+                                    const std::string& meaning);
   std::optional<std::vector<std::string>> given(const std::string& name);
   void refuse(const std::string& name, const std::string& legal, const std::string& got);
 

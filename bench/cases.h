@@ -4,6 +4,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <cstddef>
 #include <new>
 #include <set>
 #include <string>
@@ -28,25 +29,28 @@ void cross(std::vector<Case>* cases, T Case::* axis, const std::vector<T>& value
 }
 
 // Runs every case once: those that differ only in axes that they do not look at share a name.
+// Returns the exit status: 1 where a case failed, or a filter left none.
 template <class Case>
 int run_all(const std::vector<Case>& cases, void (*run)(benchmark::State&, const Case&)) {
   std::set<std::string> names;
+  bool failed = false;
   for (const Case& each : cases) {
     if (!names.insert(each.name()).second) continue;
-    const auto run_if_it_fits = [run, each](benchmark::State& state) {
+    const auto run_if_it_fits = [run, each, &failed](benchmark::State& state) {
       try {
         run(state, each);
       } catch (const std::bad_alloc&) {
         state.SkipWithError("operands: expected to fit into memory");
       }
+      failed |= state.error_occurred();
     };
     benchmark::RegisterBenchmark(each.name().c_str(), run_if_it_fits)
         ->UseRealTime()
         ->Unit(benchmark::kMicrosecond);
   }
-  benchmark::RunSpecifiedBenchmarks();
+  const std::size_t ran = benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
-  return 0;
+  return failed || ran == 0 ? 1 : 0;
 }
 
 // The timed loop; the first failure ends the benchmark and is its message.

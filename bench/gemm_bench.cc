@@ -173,7 +173,7 @@ int main(int argc, char** argv) {
   cross(&cases, &Case::dtype, axes.words("dtype", {"float32"}, dtype_names()));
   cross(&cases, &Case::precision,
         axes.words("precision", {"highest"}, {"highest", "medium"}, "of float32 products"));
-  cross(&cases, &Case::threads, axes.integers("threads", {0}, 0, "0: all there are"));
+  cross(&cases, &Case::threads, axes.threads({0}));
   cross(&cases, &Case::backend, axes.words("backend", {backends.front()}, backends));
   if (const auto status = axes.finish()) return *status;
   for (Case& each : cases) {

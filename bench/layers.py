@@ -25,7 +25,7 @@ import products
 import record
 import steps
 import torch
-from arguments import count, count_or_0, rate, seconds
+from arguments import THREADS, count, count_or_0, rate, seconds, threads
 from cases import (
     ALL_PRODUCTS,
     PATTERNS,
@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     axis("optimizer", "of steps", choices=OPTIMIZERS)
     axis("contenders", "who takes part", choices=list(dict.fromkeys((*products.KINDS, *steps.OWN))))
     made.add_argument("--seconds", type=seconds, help="to spend, about (default: the set's)")
-    made.add_argument("--threads", type=count, default=2)
+    made.add_argument("--threads", type=threads, default=THREADS)
     made.add_argument("--name", help="of the result file (default: the set's)")
     made.add_argument("--overwrite", action="store_true", help="an existing result file")
     made.add_argument("--plot", action="store_true", help="also draw bench/results/<name>.png")

@@ -18,7 +18,7 @@ from typing import Any
 
 import record
 import torch
-from arguments import count, rate, seconds
+from arguments import THREADS, count, rate, seconds, threads
 from products import precision
 from timing import Contender, interleaved
 from torch import nn
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--p", type=rate, default=0.5)
     methods = ["row", "own:row", "units:row"]
     parser.add_argument("--methods", nargs="+", default=methods, choices=SIDES)
-    parser.add_argument("--threads", type=count, default=2)
+    parser.add_argument("--threads", type=threads, default=THREADS)
     parser.add_argument("--seconds", type=seconds, default=100.0, help="time to spend, about")
     parser.add_argument("--name", default="lstm", help="of the result file")
     parser.add_argument("--overwrite", action="store_true", help="an existing result file")

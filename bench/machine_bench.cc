@@ -107,7 +107,7 @@ int main(int argc, char** argv) {
   const std::vector<std::string> both = {"multiply_add", "read"};
   std::vector<Case> cases(1);
   cross(&cases, &Case::what, axes.words("what", both, both));
-  cross(&cases, &Case::threads, axes.integers("threads", {1, 2}, 1));
+  cross(&cases, &Case::threads, axes.threads({1, 2}, 1));
   if (const auto status = axes.finish()) return *status;
   return run_all(cases, run);
 }

@@ -61,7 +61,7 @@ int main(int argc, char** argv) {
   cross(&cases, &Case::period, axes.integers("period", {2}, 1, "of row and tile"));
   cross(&cases, &Case::rows, axes.integers("rows", {128}, 0, "of a group of blocks; 0: batch"));
   cross(&cases, &Case::cols, axes.integers("cols", {32}, 1, "of a block; sides of a tile"));
-  cross(&cases, &Case::threads, axes.integers("threads", {0}, 0, "0: all there are"));
+  cross(&cases, &Case::threads, axes.threads({0}));
   cross(&cases, &Case::backend, axes.words("backend", {backends.front()}, backends));
   if (const auto status = axes.finish()) return *status;
   return run_all(cases, run);

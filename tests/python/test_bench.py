@@ -45,6 +45,7 @@ SMALL = "--set layer --batch 8 --features 64x96 --rows 4"
         (f"{SMALL} --batch 0", r"--batch: expected a whole number from 1 to 2\^20, got '0'"),
         (f"{SMALL} --features 2x3x4", "--features: expected INPUTSxOUTPUTS"),
         (f"{SMALL} --optimizer adam", "--optimizer: expected an axis of layers .*--batch"),
+        (f"{SMALL} --threads 9999", r"--threads: expected .* from 1 to \d+, the cores .*'9999'"),
         ("--set step --side both", "--side: expected an axis of steps .*--hidden"),
         (f"{SMALL} --name a/b", "--name: expected a name without folders, got 'a/b'"),
     ],
@@ -290,6 +291,7 @@ LSTM = "--layers 1 --hidden 8 --batch 2 --length 3 --vocabulary 5 --seconds 0.01
         ("--methods waltz", r"invalid choice: 'waltz' \(choose from .*row.*own:row.*units:row"),
         ("--hidden 0", r"--hidden: expected a whole number from 1 to 2\^20, got '0'"),
         ("--p 2", "--p: expected a rate from 0 to 0.99, got '2'"),
+        ("--threads 0", r"--threads: expected a number of threads from 1 to \d+, .*got '0'"),
         ("", "lstm.json exists: pass --overwrite, or another --name"),
     ],
 )
