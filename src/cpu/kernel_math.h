@@ -89,7 +89,7 @@ struct Gelu {
     constexpr T kInvSqrtTwoPi = T(0.39894228040143267794);
     V density;
     const V share = normal(z, &density);
-    return share + z * kInvSqrtTwoPi * density;
+    return share + near(z) * kInvSqrtTwoPi * density;
   }
 
   static V tanh(V z) {
@@ -98,15 +98,18 @@ struct Gelu {
   }
   static V tanh_slope(V z) {
     V product;
-    const V share = logistic(z, &product);
-    // Past kFlat the product is 0, and the square of z need not overflow into 0 * infinity.
-    constexpr T kFlat = 32;
-    const V near = z > kFlat ? V{} + kFlat : z < -kFlat ? V{} - kFlat : z;
-    return share + T(2) * near * product * (kSqrtTwoOverPi * (T(1) + T(3) * kCubic * near * near));
+    const V share = logistic(z, &product), x = near(z);
+    return share + T(2) * x * product * (kSqrtTwoOverPi * (T(1) + T(3) * kCubic * x * x));
   }
 
  private:
   static constexpr T kSqrtTwoOverPi = T(0.79788456080286535588), kCubic = T(0.044715);
+
+  // z where it matters: past kFlat density and product are 0, and 0 * infinity would be NaN.
+  static V near(V z) {
+    constexpr T kFlat = 40;
+    return z > kFlat ? V{} + kFlat : z < -kFlat ? V{} - kFlat : z;
+  }
 
   template <int kTerms>
   static V polynomial(const T (&terms)[kTerms], V x) {

@@ -1,6 +1,7 @@
 // The definition of gemm(): naive loops, sums in float64, every mask looked up per element. What
 // is stored as bfloat16 is rounded from float32, as every other backend's sums are.
 // Slow on purpose; every other backend is tested against it.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -13,6 +14,7 @@ constexpr double kSqrtHalf = 0.70710678118654752440;
 constexpr double kSqrtTwoOverPi = 0.79788456080286535588;
 constexpr double kInvSqrtTwoPi = 0.39894228040143267794;
 constexpr double kGeluCubic = 0.044715;
+constexpr double kGeluFlat = 40;  // beyond, either way, GELU's derivative is 0 or 1 to the bit
 
 double activate(Activation activation, double z) {
   switch (activation) {
@@ -35,13 +37,15 @@ double multiply_by_gradient(Activation activation, double z, double g) {
       return g;
     case Activation::kRelu:
       return z <= 0 ? 0.0 : g;
-    case Activation::kGeluErf:
-      return g * (0.5 * (1 + std::erf(z * kSqrtHalf)) + z * kInvSqrtTwoPi * std::exp(-0.5 * z * z));
+    case Activation::kGeluErf: {
+      const double x = std::clamp(z, -kGeluFlat, kGeluFlat);  // no infinity times 0; NaN stays NaN
+      return g * (0.5 * (1 + std::erf(x * kSqrtHalf)) + x * kInvSqrtTwoPi * std::exp(-0.5 * x * x));
+    }
     case Activation::kGeluTanh: {
-      const double inner = kSqrtTwoOverPi * (z + kGeluCubic * z * z * z);
-      const double t = std::tanh(inner);
-      const double slope = kSqrtTwoOverPi * (1 + 3 * kGeluCubic * z * z);
-      return g * (0.5 * (1 + t) + 0.5 * z * (1 - t * t) * slope);
+      const double x = std::clamp(z, -kGeluFlat, kGeluFlat);
+      const double t = std::tanh(kSqrtTwoOverPi * (x + kGeluCubic * x * x * x));
+      const double slope = kSqrtTwoOverPi * (1 + 3 * kGeluCubic * x * x);
+      return g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope);
     }
   }
   return g;

@@ -78,6 +78,39 @@ TEST_P(GemmTest, DigitsOfActivations) {
   }
 }
 
+// Derivatives far out are their limits, 0 and 1. At NaN GELU's is NaN; ReLU's selects, and keeps.
+template <class T>
+void check_far_slopes(const Context& ctx, Activation act) {
+  const T infinity = std::numeric_limits<T>::infinity(), most = std::numeric_limits<T>::max();
+  const std::vector<T> far = {infinity, most, 50, 40, -40, -50, -most, -infinity};
+  const auto count = static_cast<std::int64_t>(far.size()) + 1;
+  Array<T> one(1, 1, Layout::kRowMajor), ones(1, count, Layout::kRowMajor);
+  Array<T> z = ones, slopes = ones;
+  one.at(0, 0) = 1;
+  ones.fill([](auto, auto) { return 1; });
+  for (std::int64_t j = 0; j + 1 < count; ++j) z.at(0, j) = far[static_cast<std::size_t>(j)];
+  z.at(0, count - 1) = std::numeric_limits<T>::quiet_NaN();
+  GemmArgs args;
+  args.a = one.view(), args.b = ones.view(), args.d = slopes.view();
+  args.grad_aux = z.view(), args.grad_activation = act;
+  ASSERT_TRUE(gemm(ctx, args).ok());
+  for (std::int64_t j = 0; j + 1 < count; ++j) {
+    EXPECT_EQ(slopes.at(0, j), T(z.at(0, j) > 0 ? 1 : 0)) << "at " << z.at(0, j);
+  }
+  EXPECT_EQ(std::isnan(slopes.at(0, count - 1)), act != Activation::kRelu);
+}
+
+class FarOutTest : public GemmTest {};
+INSTANTIATE_TEST_SUITE_P(All, FarOutTest, ::testing::ValuesIn(implementations()), name_of);
+
+TEST_P(FarOutTest, SlopesOfActivations) {
+  for (auto act : {Activation::kRelu, Activation::kGeluErf, Activation::kGeluTanh}) {
+    SCOPED_TRACE(static_cast<int>(act));
+    check_far_slopes<float>(ctx_, act);
+    check_far_slopes<double>(ctx_, act);
+  }
+}
+
 // What is dropped is 0, not -0, whatever the sign of the factors: the same bits whoever writes it.
 TEST_P(GemmTest, NegativeFactorsLeaveNoSignOnWhatIsDropped) {
   for (const TileSize& tile : {TileSize{64, 1}, {64, 1, 3, 1}, {64, 24}, {32, 32}, {1, 1}}) {
