@@ -150,6 +150,15 @@ Status check_compact_shape(const ConstMatrixView& xc, const ConstMatrixView& x,
   return {};
 }
 
+template <class Args>
+Status check_room(const Args& args, const char* name, const std::string& expected) {
+  std::int64_t least = 0, most = 0;
+  DROPGEMM_RETURN_IF_ERROR(kept_count(args.mask, args.axis, &least, &most));
+  const std::int64_t size = compact_size(args);
+  if (most <= size) return {};
+  return Status::invalid(name, expected + std::to_string(most), std::to_string(size));
+}
+
 // `out` is the one of x and xc that is written.
 Status check_operands(const ConstMatrixView& x, const ConstMatrixView& xc, const TileMaskView& mask,
                       CompactAxis axis, const char* out_name, const MatrixView& out,
@@ -168,12 +177,9 @@ bool is_empty(const ConstMatrixView& m) { return m.rows == 0 || m.cols == 0; }
 
 }  // namespace
 
-Status check_room(const TileMaskView& mask, CompactAxis axis, std::int64_t size) {
-  std::int64_t least = 0, most = 0;
-  DROPGEMM_RETURN_IF_ERROR(kept_count(mask, axis, &least, &most));
-  if (most <= size) return {};
-  return Status::invalid("size", "at least " + std::to_string(most), std::to_string(size));
-}
+Status check_room(const CompactArgs& args) { return check_room(args, "size", "at least "); }
+
+Status check_room(const ExpandArgs& args) { return check_room(args, "xc", "a size of at least "); }
 
 Status kept_count(const TileMaskView& mask, CompactAxis axis, std::int64_t* least,
                   std::int64_t* most) {

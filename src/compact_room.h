@@ -21,7 +21,9 @@ template <class Args>
   return 0;
 }
 
-// kInvalidArgument where the mask keeps more than `size`: nothing is lost silently.
-[[nodiscard]] Status check_room(const TileMaskView& mask, CompactAxis axis, std::int64_t size);
+// kInvalidArgument where the mask keeps more than there is room for: nothing is lost silently.
+// It names what a caller chooses, the size of a new xc or xc itself.
+[[nodiscard]] Status check_room(const CompactArgs& args);
+[[nodiscard]] Status check_room(const ExpandArgs& args);
 
 }  // namespace dropgemm

@@ -50,9 +50,9 @@ struct ExpandArgs {
 //
 // Any strides on either side, one dtype. Allocates nothing. Asynchronous on ctx.stream.
 // Errors, before anything is written: kInvalidArgument (operand, expected, got), among them a size
-// that holds less than kept_count() says ("size: expected at least 12, got 8") and padding bits
-// that are not 0, where the bits lie on the host; kInvalidType (mixed or unknown dtypes). Defined
-// by src/reference/compact.cc.
+// that holds less than kept_count() says ("size: expected at least 12, got 8", of expand "xc:
+// expected a size of at least 12, got 8") and padding bits that are not 0, where the bits lie on
+// the host; kInvalidType (mixed or unknown dtypes). Defined by src/reference/compact.cc.
 [[nodiscard]] Status compact(const Context& ctx, const CompactArgs& args);
 [[nodiscard]] Status expand(const Context& ctx, const ExpandArgs& args);
 

@@ -343,7 +343,7 @@ void run(const Args& args, std::int32_t num_threads) {
 }  // namespace
 
 std::int32_t gather(const Context* ctx, const CompactArgs* args, ErrorText error) {
-  const Status room = check_room(args->mask, args->axis, compact_size(*args));
+  const Status room = check_room(*args);
   if (!room.ok()) return report(room, error);
   switch (args->x.dtype) {
     case DType::kFloat32:
@@ -361,7 +361,7 @@ std::int32_t gather(const Context* ctx, const CompactArgs* args, ErrorText error
 }
 
 std::int32_t scatter(const Context* ctx, const ExpandArgs* args, ErrorText error) {
-  const Status room = check_room(args->mask, args->axis, compact_size(*args));
+  const Status room = check_room(*args);
   if (!room.ok()) return report(room, error);
   switch (args->x.dtype) {
     case DType::kFloat32:

@@ -73,7 +73,7 @@ void run(const ExpandArgs& args) {
 
 template <class Args>
 std::int32_t check_and_run(const Args& args, ErrorText error) {
-  const Status room = check_room(args.mask, args.axis, compact_size(args));
+  const Status room = check_room(args);
   if (!room.ok()) return report(room, error);
   switch (args.x.dtype) {
     case DType::kFloat32:

@@ -342,7 +342,7 @@ BAD_EXPANDS = {
              r"xc: expected \[4, size\], the rows of the mask, got \[3, 3\]"),
     "columns": ((X, MASK.T, 0), ValueError,
                 r"xc: expected \[size, 4\], the columns of the mask, got \[4, 6\]"),
-    "room": ((X[:, :2], MASK, 1), ValueError, "size: expected at least 3, got 2"),
+    "room": ((X[:, :2], MASK, 1), ValueError, "xc: expected a size of at least 3, got 2"),
     "tile": ((np.zeros((3, 1, 4)), MASK, "tiles"), ValueError,
              r"xc: expected shape \(size, 4, 1\), tiles of the mask, got \(3, 1, 4\)"),
     "rank of tiles": ((X, MASK, "tiles"), ValueError, "xc: expected a 3-D array, got 2-D"),

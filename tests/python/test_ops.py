@@ -195,6 +195,38 @@ def test_bad_tensors_are_refused(case):
         dg.matmul(*make(torch.zeros(4, 4)))
 
 
+STEP, KEY = torch.tensor(1), torch.tensor(3)
+BITS, LAYOUT = torch.zeros(4, 1, dtype=torch.int32), [4, 8, 1, 1, 0]
+SCHEDULE = (100, 8, 2, 1, False, 1, 0, 4)
+X48 = torch.zeros(4, 8)
+EMPTY_TILE = "mask: expected sizes of at least 0 and tiles of at least 1, got 4x8 with tiles of 0x1"
+RAW_CALLS = {  # what only the operators themselves can be given
+    "gyro tile": ("gyro_mask", (STEP, 4, 8, 0, 1, 0.5, True, 0, 0, *SCHEDULE), EMPTY_TILE),
+    "gyro size": ("gyro_mask", (STEP, -1, 8, 1, 1, 0.5, True, 0, 0, *SCHEDULE),
+                  "mask: expected sizes .* got -1x8 with tiles of 1x1"),
+    "bernoulli tile": ("bernoulli_mask", (KEY, STEP, 4, 8, 0, 1, 0.5, 0, 0, 0), EMPTY_TILE),
+    "bernoulli key": ("bernoulli_mask", (KEY.repeat(2), STEP, 4, 8, 1, 1, 0.5, 0, 0, 0),
+                      "key: expected torch.int64 of no dimension, got torch.int64 of shape"),
+    "pattern tile": ("pattern_mask", (STEP, None, 4, 8, 0, 1, False, 1, False, 2, 0, 0, 0, 0),
+                     EMPTY_TILE),
+    "layout": ("expand_mask", (BITS, []), "mask layout: expected .rows, cols, .* got ()"),
+    "compact layout": ("compact", (X48, BITS, LAYOUT[:3], 1, 4), "mask layout: expected"),
+    "compact axis": ("compact", (X48, BITS, LAYOUT, 5, 4), "axis: expected 0 .* 2 .*, got 5"),
+    "compact size": ("compact", (X48, BITS, LAYOUT, 1, -1), "size: expected at least 0, got -1"),
+    "expand layout": ("expand", (X48, BITS, LAYOUT[:2], 1), "mask layout: expected"),
+    "expand axis": ("expand", (X48, BITS, LAYOUT, -1), "axis: expected 0 .* 2 .*, got -1"),
+    "expand room": ("expand", (X48[:, :4], torch.full_like(BITS, 255), LAYOUT, 1),
+                    "xc: expected a size of at least 8, got 4"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RAW_CALLS)
+def test_operators_name_what_they_refuse(case):
+    name, arguments, message = RAW_CALLS[case]
+    with pytest.raises((ValueError, TypeError), match=message):
+        getattr(torch.ops.dropgemm, name)(*arguments)
+
+
 def test_bits_of_the_wrong_size_are_refused():
     args = arguments()
     short = args.a_mask._replace(bits=args.a_mask.bits[:1])

@@ -83,15 +83,20 @@ def thresholds(tensor: torch.Tensor | None) -> tuple[int, int] | None:
     return (tensor.data_ptr(), tensor.numel())
 
 
-def mask(bits: torch.Tensor | None, layout: list[int], keep: float) -> tuple[Any, ...] | None:
-    """(address, rows, cols, tile rows, tile cols, keep hint, transposed)."""
-    if bits is None:
-        return None
+def check_layout(layout: list[int]) -> None:
+    """Raises ValueError unless a layout is (rows, cols, tile rows, tile cols, transposed)."""
     if len(layout) != 5 or min(layout) < 0 or 0 in layout[2:4]:
         raise ValueError(
             "mask layout: expected (rows, cols, tile rows >= 1, tile cols >= 1, transposed), "
             f"got {tuple(layout)}"
         )
+
+
+def mask(bits: torch.Tensor | None, layout: list[int], keep: float) -> tuple[Any, ...] | None:
+    """(address, rows, cols, tile rows, tile cols, keep hint, transposed)."""
+    if bits is None:
+        return None
+    check_layout(layout)
     rows, cols, tile_rows, tile_cols, transposed = layout
     shape, tile = (rows, cols), (tile_rows, tile_cols)
     if transposed:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dropgemm import _core
-from dropgemm.framework import bits_shape, compact_matrix, compact_shape
+from dropgemm.framework import TILES, bits_shape, compact_matrix, compact_shape
 from dropgemm.torch import operands
 
 _MASKS = (
@@ -100,11 +100,20 @@ def signed_seed(seed: int) -> int:
     return seed - (1 << 64) if seed >= 1 << 63 else seed
 
 
+def _empty_bits(rows: int, cols: int, tile_rows: int, tile_cols: int) -> Tensor:
+    if min(rows, cols) < 0 or min(tile_rows, tile_cols) < 1:
+        raise ValueError(
+            "mask: expected sizes of at least 0 and tiles of at least 1, got "
+            f"{rows}x{cols} with tiles of {tile_rows}x{tile_cols}"
+        )
+    return torch.empty(bits_shape((rows, cols), (tile_rows, tile_cols)), dtype=torch.int32)
+
+
 def _gyro_mask(
     step: Tensor, rows: int, cols: int, tile_rows: int, tile_cols: int, p: float, exact: bool,
     seed: int, *rest: Any,
 ) -> Tensor:  # fmt: skip
-    bits = torch.empty(bits_shape((rows, cols), (tile_rows, tile_cols)), dtype=torch.int32)
+    bits = _empty_bits(rows, cols, tile_rows, tile_cols)
     site, *schedule = rest
     _core.gyro_mask(
         bits.data_ptr(), rows, cols, tile_rows, tile_cols, p, exact, unsigned_seed(seed), site,
@@ -123,7 +132,8 @@ def _bernoulli_mask(
     key: Tensor, step: Tensor, rows: int, cols: int, tile_rows: int, tile_cols: int, p: float,
     site: int, call: int, first_row: int,
 ) -> Tensor:  # fmt: skip
-    bits = torch.empty(bits_shape((rows, cols), (tile_rows, tile_cols)), dtype=torch.int32)
+    bits = _empty_bits(rows, cols, tile_rows, tile_cols)
+    _check_integer("key", key)
     _core.bernoulli_mask(
         bits.data_ptr(), rows, cols, tile_rows, tile_cols, p, unsigned_seed(int(key)), site,
         (_step_address(step),), call, first_row,
@@ -141,7 +151,7 @@ def _pattern_mask(
     step: Tensor, thresholds: Tensor | None, rows: int, cols: int, tile_rows: int, tile_cols: int,
     tiles: bool, skew: int, linear: bool, period: int, offset: int, seed: int, site: int, call: int,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    bits = torch.empty(bits_shape((rows, cols), (tile_rows, tile_cols)), dtype=torch.int32)
+    bits = _empty_bits(rows, cols, tile_rows, tile_cols)
     scale = torch.empty((), dtype=torch.float32)
     _core.pattern_mask(
         bits.data_ptr(), rows, cols, tile_rows, tile_cols, tiles, skew, linear, period, offset,
@@ -159,16 +169,21 @@ def _pattern_mask_shape(
     return step.new_empty(shape, dtype=torch.int32), step.new_empty((), dtype=torch.float32)
 
 
-def _step_address(step: Tensor) -> int:
-    if step.dtype != torch.int64 or step.dim() != 0:
+def _check_integer(name: str, tensor: Tensor) -> None:
+    if tensor.dtype != torch.int64 or tensor.dim() != 0:
         raise TypeError(
-            f"step: expected torch.int64 of no dimension, got {step.dtype} of shape "
-            f"{tuple(step.shape)}"
+            f"{name}: expected torch.int64 of no dimension, got {tensor.dtype} of shape "
+            f"{tuple(tensor.shape)}"
         )
+
+
+def _step_address(step: Tensor) -> int:
+    _check_integer("step", step)
     return step.data_ptr()
 
 
 def _expand_mask(bits: Tensor, layout: list[int]) -> Tensor:
+    operands.check_layout(layout)
     out = _expand_mask_shape(bits, layout)
     _core.mask_to_dense(operands.mask(bits, layout, 1.0), out.data_ptr())
     return out
@@ -179,6 +194,9 @@ def _expand_mask_shape(bits: Tensor, layout: list[int]) -> Tensor:
 
 
 def _compact(x: Tensor, bits: Tensor, layout: list[int], axis: int, size: int) -> Tensor:
+    _check_compact(layout, axis)
+    if size < 0:
+        raise ValueError(f"size: expected at least 0, got {size}")
     xc = _compact_shape(x, bits, layout, axis, size)
     matrix = compact_matrix(xc, (layout[2], layout[3]), axis)
     _core.compact(
@@ -190,6 +208,12 @@ def _compact(x: Tensor, bits: Tensor, layout: list[int], axis: int, size: int) -
     return xc
 
 
+def _check_compact(layout: list[int], axis: int) -> None:
+    operands.check_layout(layout)
+    if axis not in (0, 1, TILES):
+        raise ValueError(f"axis: expected 0 (rows), 1 (columns) or {TILES} (tiles), got {axis}")
+
+
 def _compact_shape(x: Tensor, bits: Tensor, layout: list[int], axis: int, size: int) -> Tensor:
     operands.check_matrix("x", x)
     rows, cols, tile_rows, tile_cols, _ = layout
@@ -197,6 +221,7 @@ def _compact_shape(x: Tensor, bits: Tensor, layout: list[int], axis: int, size: 
 
 
 def _expand(xc: Tensor, bits: Tensor, layout: list[int], axis: int) -> Tensor:
+    _check_compact(layout, axis)
     x = _expand_shape(xc, bits, layout, axis)
     matrix = compact_matrix(xc, (layout[2], layout[3]), axis)  # which may be a copy: keep it
     _core.expand(
