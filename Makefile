@@ -31,12 +31,13 @@ endif
 
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test test-cpp test-python lint lint-format lint-python lint-tidy tidy \
-  format bench-programs bench results clean
+  sanitize format bench-programs bench results clean
 
 help:
 	@echo "make setup    .venv/ with dropgemm and what its tests need (torch included)"
 	@echo "make demo     trains on Fashion-MNIST with and without dropgemm; DEMO_ARGS=... is passed on"
 	@echo "make test     C++ tests (ctest), then Python tests (pytest; PYTEST_ARGS=...)"
+	@echo "make sanitize C++ tests under address and undefined-behaviour sanitizers (a quarter of an hour)"
 	@echo "make lint     clang-format, clang-tidy, ruff, mypy; changes nothing"
 	@echo "make format   clang-format and ruff, in place"
 	@echo "make bench    builds and runs the benchmarks of bench/; BENCH_ARGS=... goes to google-benchmark"
@@ -99,6 +100,16 @@ test-python: setup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test: test-cpp test-python
+
+# Every program of tests/cpp that reads or writes through an address. Failures end a program.
+SANITIZED ?= gemm_small gemm_stride gemm_context gemm_epilogue gemm compact compact_check sgd mask \
+  mask_part pattern tile_mask plan
+
+sanitize: $(STAMPS)/build $(STAMPS)/gtest
+	$(BIN)/cmake -S . -B build/sanitize -G Ninja -DCMAKE_BUILD_TYPE=Debug \
+	  -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1" -DDROPGEMM_SANITIZE=ON
+	$(BIN)/cmake --build build/sanitize --target $(SANITIZED:%=%_test)
+	for name in $(SANITIZED); do build/sanitize/tests/$${name}_test --gtest_brief=1 || exit 1; done
 
 # Pinned, since a pair of unpinned threads can land on one core of a busy machine. The results of
 # the last run but one stay as build/bench/*.previous.json, for bench/compare.py; those of layers.py
