@@ -6,6 +6,7 @@
 
 #include "cuda/gemm.h"
 #include "cuda/mask.h"
+#include "cuda/pattern.h"
 #include "cuda/pending.h"
 #include "cuda/runtime.h"
 #include "registry.h"

@@ -27,4 +27,19 @@ struct BernoulliMaskKernel {
   DROPGEMM_DEVICE static void run(const Params& params, const Block& block);
 };
 
+// A block some consecutive rows of tiles: neighbours mostly have one subnet, whose bits are drawn
+// for the first of them and copied to the others.
+struct GyroMaskKernel {
+  struct Params {
+    GyroMaskArgs args;
+    std::int64_t rows;        // of tiles
+    std::int64_t block_rows;  // that a block takes at a time
+    std::int64_t keep;        // tiles of an exact row
+    std::uint64_t threshold;  // of independent bits
+  };
+  static constexpr const char* kName = "gyro_mask";
+  static constexpr std::int32_t kThreads = 256;
+  DROPGEMM_DEVICE static void run(const Params& params, const Block& block);
+};
+
 }  // namespace dropgemm::cuda

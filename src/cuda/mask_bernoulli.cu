@@ -1,5 +1,6 @@
-#include "cuda/launch_kernel.h"
 #include "cuda/mask.cuh"
+
+#include "cuda/launch_kernel.h"
 
 namespace dropgemm::cuda {
 

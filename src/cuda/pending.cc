@@ -1,7 +1,6 @@
 // What is not made yet says so by name.
 #include "cuda/pending.h"
 
-#include "cuda/mask.h"
 #include "registry.h"
 
 namespace dropgemm::cuda {
@@ -14,12 +13,6 @@ std::int32_t refuse(const char* what, ErrorText error) {
 
 }  // namespace
 
-std::int32_t gyro_mask(const Context*, const GyroMaskArgs*, ErrorText error) {
-  return refuse("gyro_mask", error);
-}
-std::int32_t pattern_mask(const Context*, const PatternMaskArgs*, ErrorText error) {
-  return refuse("pattern_mask", error);
-}
 std::int32_t gather(const Context*, const CompactArgs*, ErrorText error) {
   return refuse("compact", error);
 }

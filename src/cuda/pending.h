@@ -7,7 +7,6 @@
 
 namespace dropgemm::cuda {
 
-std::int32_t pattern_mask(const Context* ctx, const PatternMaskArgs* args, ErrorText error);
 std::int32_t gather(const Context* ctx, const CompactArgs* args, ErrorText error);
 std::int32_t scatter(const Context* ctx, const ExpandArgs* args, ErrorText error);
 std::int32_t sgd(const Context* ctx, const SgdArgs* args, ErrorText error);

@@ -7,11 +7,14 @@ set(dropgemm_cuda_host
   backend.cc
   gemm.cc
   mask.cc
+  pattern.cc
   pending.cc
   runtime.cc)
 # One kernel each.
 set(dropgemm_cuda_kernels
-  mask_bernoulli.cu)
+  mask_bernoulli.cu
+  mask_gyro.cu
+  pattern.cu)
 # Kernels that only sm_90a has, which are not emulated.
 set(dropgemm_cuda_kernels_sm90)
 

@@ -15,6 +15,7 @@
 
 #include "cpu/isa.h"
 #include "dropgemm/backend.h"
+#include "every_backend.h"
 
 namespace dropgemm {
 namespace {
@@ -25,7 +26,7 @@ constexpr double kRates[] = {0.0, 0.1, 0.5, 0.9, 1.0 - 1e-12, 1.0};
 
 Context on(const std::string& name, int threads = 0) {
   Context ctx;
-  const Status status = find_backend(name, &ctx.backend);
+  const Status status = find_tested(name, &ctx.backend);
   EXPECT_TRUE(status.ok()) << status.message();
   ctx.num_threads = threads;
   return ctx;
@@ -101,7 +102,7 @@ std::vector<std::uint32_t> row_by_definition(const DrawStream& stream, double p,
 }
 
 class EveryBackend : public testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Mask, EveryBackend, testing::Values("reference", "cpu"),
+INSTANTIATE_TEST_SUITE_P(Mask, EveryBackend, testing::Values("reference", "cpu", kEmulated),
                          [](const auto& each) { return std::string(each.param); });
 
 TEST_P(EveryBackend, BernoulliBitsAreTheDefinition) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "dropgemm/backend.h"
+#include "every_backend.h"
 
 namespace dropgemm {
 namespace {
@@ -23,7 +24,7 @@ constexpr std::uint64_t kAlways = std::uint64_t{1} << 32;
 
 Context on(const std::string& name) {
   Context ctx;
-  const Status status = find_backend(name, &ctx.backend);
+  const Status status = find_tested(name, &ctx.backend);
   EXPECT_TRUE(status.ok()) << status.message();
   return ctx;
 }
@@ -72,7 +73,7 @@ std::vector<std::uint32_t> by_formula(const Shape& shape, const Pattern& pattern
 }
 
 class EveryBackend : public testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Pattern, EveryBackend, testing::Values("reference", "cpu"),
+INSTANTIATE_TEST_SUITE_P(Pattern, EveryBackend, testing::Values("reference", "cpu", kEmulated),
                          [](const auto& each) { return std::string(each.param); });
 
 TEST_P(EveryBackend, RowPatternsAreTheFormula) {
