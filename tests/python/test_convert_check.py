@@ -210,4 +210,3 @@ def test_single_neurons_have_an_output_side_where_a_batch_has_one_subnet(cosched
     schedule = convert(model, **{**GOOD, "method": "gyro", "coscheduled": coscheduled})
     row = schedule.report().splitlines()[2].split("  ")
     assert [cell.strip() for cell in row if cell.strip()][6] == side
-    assert (model[0].__dict__.get("out_site") is not None) == (coscheduled == 1)

@@ -15,6 +15,7 @@ from dropgemm.torch.dropout import (
     RowDropout,
     TileDropout,
 )
+from dropgemm.torch.ensemble import Ensemble, Prediction, ensemble
 from dropgemm.torch.linear import Linear, TileDropLinear
 from dropgemm.torch.lstm import LSTM
 from dropgemm.torch.revert import revert
@@ -28,13 +29,16 @@ __all__ = [
     "BernoulliDropout",
     "BlockDropout",
     "Clock",
+    "Ensemble",
     "GyroDropout",
     "Linear",
+    "Prediction",
     "RowDropout",
     "Schedule",
     "Site",
     "TileDropLinear",
     "TileDropout",
     "convert",
+    "ensemble",
     "revert",
 ]

@@ -350,7 +350,7 @@ def _apply(site: Site, link: Link, prune_weight_grad: bool) -> None:
     reads = "weight_site" if site.method == "tile" else "in_site"
     readers = (layer for _, layer in link.consumers if not isinstance(layer, nn.LSTM))
     beside: list[tuple[Any, str]] = [(layer, reads) for layer in readers]
-    if link.producer is not None and site.skips_outputs:
+    if link.producer is not None:
         beside.append((link.producer[1], "out_site"))
     for layer, attribute in beside:
         if attribute == "weight_site":

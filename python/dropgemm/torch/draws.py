@@ -212,7 +212,7 @@ class PatternDraws(_Latest):
         self.scale: float | None = None  # the period's, unless it is fixed
         if self.distribution is None or settings.scale == "rate":
             self.scale = inverted_scale("rate", p, 1.0 - p, False)
-        self._draw(0, 0, 1 if outputs is None else outputs, features)  # refuses what does not fit
+        self.draw(0, 0, 1 if outputs is None else outputs, features)  # refuses what does not fit
 
     def __call__(
         self, clock: Clock, batch: int, sample_rows: int, width: int, repeats: int = 1
@@ -220,8 +220,8 @@ class PatternDraws(_Latest):
         """The pattern of the step and call."""
         rows = repeats * batch * sample_rows if self._outputs is None else self._outputs
         if needs_operator(clock.step):
-            return self._draw(clock.step, clock.call, rows, width)
-        return self._once((int(clock.step), clock.call, rows, width), self._draw)
+            return self.draw(clock.step, clock.call, rows, width)
+        return self._once((int(clock.step), clock.call, rows, width), self.draw)
 
     def collapse(self) -> str:
         """What a linear skew does to the tiles of this weight; empty where it does nothing."""
@@ -235,7 +235,8 @@ class PatternDraws(_Latest):
             return row_layout(rows, width)
         return tile_layout(rows, width, self._tile, self._settings.skew)
 
-    def _draw(self, step: int | Tensor, call: int, rows: int, width: int) -> Drawn:
+    def draw(self, step: int | Tensor, call: int, rows: int, width: int) -> Drawn:
+        """The pattern of any step and call."""
         if self.distribution is None:  # p = 1
             tile = self._tile or (max(rows, 1), 1)
             return Drawn(functional.bernoulli_mask(rows, width, 1.0, 0, 0, 0, 0, tile), 0.0)

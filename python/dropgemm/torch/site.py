@@ -86,9 +86,9 @@ class Site:
 
     @property
     def skips_outputs(self) -> bool:
-        """True where the Linear before the dropout may leave out what is dropped.
+        """True where the Linear before the dropout leaves out what is dropped in training.
 
-        Single neurons by subnet are left out where the whole batch has one.
+        Single neurons by subnet are left out where the whole batch has one subnet.
         """
         return self.skips or (self.method == "gyro" and self.settings.coscheduled == 1)
 
