@@ -41,7 +41,7 @@ help:
 	@echo "make lint     clang-format, clang-tidy, ruff, mypy; changes nothing"
 	@echo "make format   clang-format and ruff, in place"
 	@echo "make bench    builds and runs the benchmarks of bench/; BENCH_ARGS=... goes to google-benchmark"
-	@echo "make results  measures the tables of the READMEs again (15 minutes; SETS=... names some)"
+	@echo "make results  measures the tables of the READMEs again (20 minutes; SETS=... names some)"
 	@echo "make clean    removes build/ (.venv/ stays)"
 	@echo
 	@echo "JOBS=$(JOBS) compilers at once, PYTHON=$(PYTHON), PIP_ARGS='$(PIP_ARGS)'"
@@ -133,7 +133,7 @@ bench: bench-programs
 	$(RUN_LAYERS) --set layer --seconds 45 --name local_layer --overwrite
 	$(RUN_LAYERS) --set step --seconds 45 --name local_step --overwrite
 
-# What the READMEs' tables are made of, measured again: a quarter of an hour, on a machine with
+# What the READMEs' tables are made of, measured again: twenty minutes, on a machine with
 # nothing else to do. SETS=... names some.
 SETS ?= layer pattern searched bf16 table7 step step_bf16 optimizer work breakeven lstm
 

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
 from typing import Any
 
 from record import load
-
-
-def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Make a table."""
-    first, *rest = (f"| {' | '.join(cells)} |\n" for cells in ([*header], *rows))
-    return first + "|" + "---|" * first.count(" |") + "\n" + "".join(rest)
+from rows import markdown
 
 
 def _load(name: str) -> dict[str, Any]:

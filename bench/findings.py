@@ -114,12 +114,12 @@ def print_fits(rows: Iterable[Row]) -> None:
 
 
 def print_losses(rows: Iterable[Row]) -> None:
-    """Print every product that is slower than it is to be."""
+    """Print every product that is slower than it is to be, the worst first."""
     found = sorted(losses(rows), key=lambda loss: loss.ratio / loss.least)
-    clear = [loss for loss in found if loss.clear]
+    clear = sum(loss.clear for loss in found)
     print(
         f"\n{len(found)} below {LEAST_OVER_DENSE} of our own dense or {LEAST_OVER_MEDIUM} of "
-        f"medium, {len(clear)} of them by more than half the spread:"
+        f"medium, {clear} of them by more than half the spread (!):"
     )
-    for loss in clear:
-        print(f"  {loss}")
+    for loss in found:
+        print(f"{'!' if loss.clear else ' '} {loss}")

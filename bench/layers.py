@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[dict[str, Any]] = []
     end = time.monotonic() + (args.seconds or SETS[args.set].seconds)
     # A share of the time between even and by size: large cases get fewer turns, but not too few.
-    shares = [case.size() ** 0.5 for case in cases]
+    shares = [case.size() ** (1 / 3) for case in cases]
     for index, case in enumerate(cases):
         left = max(end - time.monotonic(), 0.0)
         measured = measure(case, left * shares[index] / sum(shares[index:]))

@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     methods = ["row", "own:row", "units:row"]
     parser.add_argument("--methods", nargs="+", default=methods, choices=SIDES)
     parser.add_argument("--threads", type=threads, default=THREADS)
-    parser.add_argument("--seconds", type=seconds, default=100.0, help="time to spend, about")
+    parser.add_argument("--seconds", type=seconds, default=80.0, help="time to spend, about")
     parser.add_argument("--name", default="lstm", help="of the result file")
     parser.add_argument("--overwrite", action="store_true", help="an existing result file")
     args = parser.parse_args(arguments)

@@ -14,15 +14,15 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import accuracies
-import findings
-from accuracies import markdown
+import goals
+import grids
 from cases import ALL_PRODUCTS, PRODUCTS, dropped_by
 from record import load, result_names
+from rows import Row, ceilings, markdown, pick, shape, source, spread, times
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "bench/README.md", "src/cpu/README.md")
@@ -32,7 +32,6 @@ BLOCK = re.compile(
     re.DOTALL,
 )
 
-Row = Mapping[str, Any]
 STEP_BASELINES = {
     "stock": "x stock",
     "medium": 'x "medium"',
@@ -57,28 +56,6 @@ DROPPED_OF_LSTM = {
     "own:row": "and the hidden state, by patterns of its own",
     "units:row": "inputs, output and whole units",
 }
-
-
-def source(name: str) -> str:
-    """Where a table comes from."""
-    machine = load(name)["machine"]
-    commit = machine["commit"] + (", uncommitted changes" if machine["uncommitted"] else "")
-    return f"\n`{name}.json`: {machine['threads']} threads, {machine['date']}, commit {commit}.\n"
-
-
-def pick(rows: Iterable[Row], **values: Any) -> list[Row]:
-    """The rows that have these values."""
-    return [row for row in rows if all(row.get(key) == value for key, value in values.items())]
-
-
-def times(row: Row, baseline: str) -> str:
-    """The ratio to a baseline."""
-    return f"{row['x'][baseline]:.2f}"
-
-
-def spread(value: float) -> str:
-    """In percent."""
-    return f"{100 * value:.0f} %"
 
 
 def machines() -> str:
@@ -141,7 +118,7 @@ def layers(name: str) -> str:
             row
             for part in (*PRODUCTS, ALL_PRODUCTS)
             for row in pick(result["rows"], contender="dropgemm", part=part)
-            if dropped_by(row) == drop and _shape(row) == _shape(whole)
+            if dropped_by(row) == drop and shape(row) == shape(whole)
         ]
         rows.append(
             [
@@ -194,10 +171,6 @@ def lstm() -> str:
     return markdown(header, lines) + source("lstm")
 
 
-def _shape(row: Row) -> tuple[int, int, int]:
-    return row["inputs"], row["outputs"], row["batch"]
-
-
 def table7() -> str:
     """One side pruned, forward, against our own dense product."""
     rows = pick(load("table7")["rows"], contender="dropgemm")
@@ -213,7 +186,7 @@ def table7() -> str:
 def floors() -> str:
     """What the machine needs at least for the multiply-adds and for the bytes, and what we need."""
     result = load("layer")
-    peak, bandwidth = _ceilings(result["machine"]["threads"])
+    peak, bandwidth = ceilings(result["machine"]["threads"])
     lines = []
     for row in pick(result["rows"], contender="dropgemm"):
         if row["part"] == ALL_PRODUCTS:
@@ -231,22 +204,10 @@ def floors() -> str:
             ]
         )
     header = ["layer", "product", "operations / peak", "bytes / bandwidth", "measured (spread)"]
-    ceilings = (
+    bounds = (
         f"\n`machine.json`: peak {peak / 1e9:.0f} GFLOP/s, bandwidth {bandwidth / 1e9:.0f} GB/s."
     )
-    return markdown([*header, "over the larger"], lines) + ceilings + source("layer")
-
-
-def _ceilings(threads: int) -> tuple[float, float]:
-    """FLOP/s and bytes/s of the machine, each the most of its repetitions."""
-    rows = load("machine")["benchmarks"]
-
-    def most(what: str, counter: str) -> float:
-        name = f"{what}/threads:{threads}/real_time"
-        found = pick(rows, run_name=name, run_type="iteration")
-        return max(float(row[counter]) for row in found)
-
-    return most("multiply_add", "FLOP/s"), most("read", "bytes/s")
+    return markdown([*header, "over the larger"], lines) + bounds + source("layer")
 
 
 def _least_bytes(row: Row) -> float:
@@ -266,71 +227,6 @@ def _least_bytes(row: Row) -> float:
     return 4 * float(elements[row["part"]])
 
 
-def work() -> str:
-    """Time against kept work."""
-    fits = findings.fits(load("work")["rows"])
-    lines = []
-    totals = [fit for fit in fits if fit.part == ALL_PRODUCTS]
-    for whole in sorted(totals, key=lambda fit: (fit.inputs, fit.outputs, fit.batch)):
-        same = [fit for fit in fits if (fit.inputs, fit.batch) == (whole.inputs, whole.batch)]
-        worst = [fit.worst for fit in same if fit.part != ALL_PRODUCTS and fit.worst is not None]
-        lines.append(
-            [
-                f"{whole.inputs} x {whole.outputs}",
-                f"{whole.batch}",
-                *(f"{fit.a:.3g} + {fit.b:.3g}" for fit in same if fit.part != ALL_PRODUCTS),
-                f"{max(worst):+.0%}" if worst else "",
-            ]
-        )
-    header = ["layer", "batch", *(f"{part}, a + b ms" for part in PRODUCTS), "worst excess"]
-    return markdown(header, lines) + source("work")
-
-
-def breakeven() -> str:
-    """Pruned over own dense at small rates, and own dense over "medium": the worst product."""
-    rows = load("breakeven")["rows"]
-    products = [row for row in rows if row["part"] in PRODUCTS]
-    kinds = sorted({(row["p"], row["side"]) for row in pick(rows, contender="dropgemm")})
-    lines = []
-    for shape in sorted({_shape(row) for row in products}):
-        here = [row for row in products if _shape(row) == shape]
-
-        def least(baseline: str, **values: Any) -> str:
-            return f"{min(row['x'][baseline] for row in pick(here, **values)):.2f}"  # noqa: B023
-
-        pruned = [least("dense", contender="dropgemm", p=p, side=side) for p, side in kinds]
-        dense = least("medium", contender="dense")
-        lines.append([f"{shape[0]} x {shape[1]}", f"{shape[2]}", *pruned, dense])
-    names = [f"p = {p:g}, {'both' if side == 'both' else 'one side'}" for p, side in kinds]
-    header = ["layer", "batch", *names, 'own dense, x "medium"']
-    return markdown(header, lines) + source("breakeven")
-
-
-def pays() -> str:
-    """From which rate on no product is slower than our own dense one: both sides / one side."""
-    found = [row for row in load("breakeven")["rows"] if row["part"] in PRODUCTS and row.get("p")]
-    rows = pick(found, contender="dropgemm")
-    batches = sorted({row["batch"] for row in rows})
-    rates = sorted({row["p"] for row in rows})
-
-    def least(here: list[Row]) -> str:
-        lost = [row["p"] for row in here if row["x"]["dense"] < 1]
-        enough = [p for p in rates if not lost or p > max(lost)]
-        return f"{enough[0]:g}" if enough else f"over {rates[-1]:g}"
-
-    lines = []
-    for layer in sorted({_shape(row)[:2] for row in rows}):
-        cells = []
-        for batch in batches:
-            here = [row for row in rows if _shape(row) == (*layer, batch)]
-            both = pick(here, side="both")
-            one = [row for row in here if row not in both]
-            cells.append(f"{least(both)} / {least(one)}" if here else "")
-        lines.append([f"{layer[0]} x {layer[1]}", *cells])
-    header = ["layer", *(f"batch {batch}" for batch in batches)]
-    return markdown(header, lines) + source("breakeven")
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "machines": machines,
     "step": lambda: steps("step"),
@@ -343,9 +239,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "lstm": lstm,
     "table7": table7,
     "floors": floors,
-    "work": work,
-    "breakeven": breakeven,
-    "pays": pays,
+    "goals": goals.table,
+    "work": grids.work,
+    "breakeven": grids.breakeven,
+    "pays": grids.pays,
     "accuracy": accuracies.blocks,
     "accuracy_patterns": accuracies.patterns,
 }

@@ -208,6 +208,35 @@ def test_losses_are_what_is_below_its_bound(bench):
     assert all(loss.clear for loss in findings.losses(rows(0.97, 0.94, 0.01)))
 
 
+def test_a_goal_that_is_missed_says_why(bench):
+    import goals
+
+    def reached(goal, ms, x):
+        """Of a layer whose multiply-adds take 1 ms at peak."""
+        row = row_of("dropgemm", part="three products", batch=10, inputs=100, outputs=100, work=0.5,
+                     ms=ms, x={"medium": x}, x_spread={"medium": 0.02})  # fmt: skip
+        result = {"machine": {"threads": 2}, "rows": [row]}
+        (bench / "layer.json").write_text(json.dumps(result))
+        peaks = [
+            {"run_name": f"{name}/threads:2/real_time", "run_type": "iteration", counter: 3e8}
+            for name, counter in (("multiply_add", "FLOP/s"), ("read", "bytes/s"))
+        ]
+        (bench / "machine.json").write_text(json.dumps({"benchmarks": peaks}))
+        made = goals.Goal("work", "layer", [{"batch": 10}], {"medium": (goal,)}, "Why.",
+                          goals.products_work)  # fmt: skip
+        (line,), why = goals.speedups(made)
+        return line[3:], why
+
+    assert reached(3, 2.0, 3.0) == (["3.00 (2 %)", "6.0", "yes"], "")
+    assert reached(4, 2.0, 3.0) == (["3.00 (2 %)", "6.0", "0 of 1"], "Why.")
+    line, why = reached(7, 2.0, 3.0)
+    assert line == ["3.00 (2 %)", "6.0", "0 of 1"]
+    assert "so near the peak" in why
+    assert "Why." not in why
+    with pytest.raises(ValueError, match=r"layer.json: expected one row of .*batch.*, got 0"):
+        goals.speedups(goals.Goal("work", "layer", [{"batch": 11}], {"medium": (1,)}, "Why."))
+
+
 LAYER_FILE = {"machine": {"cpu": "A"}, "rows": [
     row_of("dense", ms=2.0, spread=0.01, x={"medium": 1.0}),
     row_of("dropgemm", ms=1.0, spread=0.3, x={"medium": 2.0}, method="block"),
