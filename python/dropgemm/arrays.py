@@ -60,13 +60,14 @@ def common_framework(**arrays: object) -> Framework:
     for name, array in arrays.items():
         if array is None:
             continue
-        framework = framework_of(name, array)
         if found is None:
-            found, leader, first = framework, name, array
-        elif framework is not found:
-            raise TypeError(f"{name}: expected {found.noun} like {leader}, got {framework.noun}")
-        else:
+            found, leader, first = framework_of(name, array), name, array
+        elif isinstance(array, found.kind):  # asked for first: most calls have one framework
+            found.check(name, array)
             found.check_alike(name, array, leader, first)
+        else:
+            other = framework_of(name, array)
+            raise TypeError(f"{name}: expected {found.noun} like {leader}, got {other.noun}")
     if found is None:
         raise TypeError("expected at least one array, got none")
     return found

@@ -26,6 +26,15 @@ def framework(request):
     return request.param
 
 
+@pytest.fixture(autouse=True)
+def compiler():
+    """Each test has PyTorch's compiler as new: it stops compiling code that it has met with many
+    models."""
+    yield
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch"].compiler.reset()
+
+
 @pytest.fixture
 def saved(monkeypatch):
     """The figures that matplotlib is asked to save, in the place of their files."""

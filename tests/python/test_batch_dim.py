@@ -72,7 +72,6 @@ def test_ranks_are_parts_of_the_samples(monkeypatch):
 @pytest.mark.parametrize("method", METHODS)
 def test_compiled_it_is_the_same(method):
     model, _ = converted("mlp", method, batch_dim=1)
-    torch.compiler.reset()  # which has compiled many an nn.Sequential by now
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     for batch in (16, 16, 21):
         x = torch.randn(3, batch, 20, dtype=torch.float64)

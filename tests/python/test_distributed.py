@@ -167,7 +167,6 @@ def test_a_model_may_be_wrapped_before_it_is_converted(alone):
 
 
 def test_ranks_are_known_to_compiled_models(alone):
-    torch.compiler.reset()  # which has compiled many an nn.Sequential by now
     for group in (None, distributed.new_group([0])):
         model = make_model()
         convert(model, method="block", advance="manual", process_group=group, **SETTINGS)

@@ -8,8 +8,7 @@ import torch
 from torch.library import opcheck
 
 import dropgemm as dg
-from dropgemm.torch import functional
-from dropgemm.torch.autograd import Arguments
+from dropgemm.torch.calls import MaskArguments, Product
 
 M, N, K = 9, 7, 11
 TILES = {"a": (4, 3), "b": (2, 5), "out": (3, 2)}
@@ -103,20 +102,21 @@ def test_gradcheck_and_second_derivatives(activation):
 
 
 def arguments(masked=True, dtype=torch.float32, **rest):
-    (a, b, bias, addend), masks = problem(masked=masked, dtype=dtype)
-    packed = [functional.mask_arguments(masks[f"{name}_mask"]) for name in ("a", "b", "out")]
-    return Arguments(a, b, *packed, False, False, bias, addend, **rest)
+    """The flat arguments of dropgemm::matmul."""
+    tensors, masks = problem(masked=masked, dtype=dtype)
+    packed = [MaskArguments.of(masks[f"{name}_mask"]) for name in ("a", "b", "out")]
+    return (*tensors, *Product(*packed, **rest).flat())
 
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("activation", [0, 1, 2, 3])
 def test_opcheck_matmul(masked, activation):
-    opcheck(torch.ops.dropgemm.matmul, arguments(masked, activation=activation).flat())
+    opcheck(torch.ops.dropgemm.matmul, arguments(masked, activation=activation))
 
 
 def test_opcheck_matmul_out():
     args = arguments(scale_tensor=torch.tensor(2.0))
-    flat = [x.detach() if isinstance(x, torch.Tensor) else x for x in args.flat()]
+    flat = [x.detach() if isinstance(x, torch.Tensor) else x for x in args]
     opcheck(torch.ops.dropgemm.matmul_out, (*flat, torch.empty(M, N)))
 
 
@@ -228,12 +228,11 @@ def test_operators_name_what_they_refuse(case):
 
 
 def test_bits_of_the_wrong_size_are_refused():
-    args = arguments()
-    short = args.a_mask._replace(bits=args.a_mask.bits[:1])
+    tensors, (bits, layout, *rest) = arguments()[:4], arguments()[4:]
     with pytest.raises(ValueError, match="mask bits: expected 3 contiguous words"):
-        args._replace(a_mask=short)()
+        torch.ops.dropgemm.matmul(*tensors, bits[:1], layout, *rest)
     with pytest.raises(ValueError, match="mask layout: expected"):
-        args._replace(a_mask=args.a_mask._replace(layout=[9, 11, 0, 1, 0]))()
+        torch.ops.dropgemm.matmul(*tensors, bits, [9, 11, 0, 1, 0], *rest)
 
 
 def test_numpy_and_torch_agree_to_the_bit():

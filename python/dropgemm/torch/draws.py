@@ -160,13 +160,13 @@ class GyroDraws(_Latest):
         self, clock: Clock, batch: int, sample_rows: int, width: int, repeats: int = 1
     ) -> Drawn:
         """The subnets of the step."""
-        part = clock.ranks.part(batch, self._settings.rank_policy)
-        if needs_operator(clock.step):
-            return self._draw(clock.step, batch, part, sample_rows, width, repeats)
+        step, part = clock.step, clock.ranks.part(batch, self._settings.rank_policy)
+        if needs_operator(step):
+            return self._draw(step, batch, part, sample_rows, width, repeats)
         if not clock.warned:
             clock.warned = True
             self.schedule(width, sample_rows * repeats).warn_if_unused(part.batch)
-        asked = int(clock.step), batch, part, sample_rows, width, repeats
+        asked = int(step), batch, part, sample_rows, width, repeats
         return self._once(asked, self._draw)
 
     def _draw(
@@ -219,9 +219,10 @@ class PatternDraws(_Latest):
     ) -> Drawn:
         """The pattern of the step and call."""
         rows = repeats * batch * sample_rows if self._outputs is None else self._outputs
-        if needs_operator(clock.step):
-            return self.draw(clock.step, clock.call, rows, width)
-        return self._once((int(clock.step), clock.call, rows, width), self.draw)
+        step = clock.step
+        if needs_operator(step):
+            return self.draw(step, clock.call, rows, width)
+        return self._once((int(step), clock.call, rows, width), self.draw)
 
     def collapse(self) -> str:
         """What a linear skew does to the tiles of this weight; empty where it does nothing."""

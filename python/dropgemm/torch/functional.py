@@ -14,7 +14,8 @@ from dropgemm.tile_mask import TileMask
 from dropgemm.torch import compact as compaction
 from dropgemm.torch import operands, ops
 from dropgemm.torch.autocast import cast
-from dropgemm.torch.autograd import Arguments, MaskArguments
+from dropgemm.torch.autograd import matmul
+from dropgemm.torch.calls import MaskArguments, Product
 from dropgemm.torch.tracing import needs_operator, refuse_forward_ad
 
 if TYPE_CHECKING:
@@ -22,19 +23,12 @@ if TYPE_CHECKING:
     from dropgemm.ranks import Part
     from dropgemm.schedule import GyroSchedule
 
-NO_MASK = MaskArguments(None, [], 1.0)
-
 
 def mask_words(mask: TileMask) -> tuple[Tensor, list[int]]:
     """The bits of a mask and their layout, as the operators take them."""
-    return mask.bits, [*mask.shape, *mask.tile, int(mask.transposed)]
-
-
-def mask_arguments(mask: TileMask | None) -> MaskArguments:
-    """A mask as the operators take it."""
-    if mask is None:
-        return NO_MASK
-    return MaskArguments(*mask_words(mask), mask.keep_hint)
+    bits, layout, _ = MaskArguments.of(mask)
+    assert bits is not None
+    return bits, layout
 
 
 class Torch(Framework):
@@ -188,35 +182,36 @@ class Torch(Framework):
         """By the operator dropgemm::matmul, or matmul_out."""
         if out is None:  # as PyTorch's own products are cast
             a, b = cast(a, b)
-            bias, addend = cast(bias, addend)
-        refuse_forward_ad(a, b, bias, addend)
-        scale_value, scale_tensor = _factor("scale", scale)
-        out_scale_value, out_scale_tensor = _factor("out_scale", out_scale)
-        args = Arguments(
-            a, b, mask_arguments(a_mask), mask_arguments(b_mask), mask_arguments(out_mask),
-            bool(trans_a), bool(trans_b), bias, addend, activation, scale_value, scale_tensor,
-            out_scale_value, out_scale_tensor,
+            if bias is not None or addend is not None:
+                bias, addend = cast(bias, addend)
+        product = Product(
+            MaskArguments.of(a_mask), MaskArguments.of(b_mask), MaskArguments.of(out_mask),
+            bool(trans_a), bool(trans_b), activation, *_factor("scale", scale),
+            *_factor("out_scale", out_scale),
             operands.DEFAULT if precision is None else precision,
         )  # fmt: skip
         if out is None:
-            return args()
+            return matmul(a, b, bias, addend, product)
         differentiable = any(t is not None and t.requires_grad for t in (a, b, bias, addend, out))
         if torch.is_grad_enabled() and differentiable:
             raise RuntimeError("out: expected operands without gradient, got one that requires it")
-        torch.ops.dropgemm.matmul_out(*args.flat(), out)
+        refuse_forward_ad(a, b, bias, addend)
+        torch.ops.dropgemm.matmul_out(a, b, bias, addend, *product.flat(), out)
         return out
 
     def compact(self, x: Tensor, mask: TileMask, axis: int, size: int) -> Tensor:
         """By the operator dropgemm::compact."""
         refuse_forward_ad(x)
         bits, layout = mask_words(mask)
-        return compaction.compact(x, bits, layout, axis, size)
+        xc: Tensor = compaction.compact(x, bits, layout, axis, size)
+        return xc
 
     def expand(self, xc: Tensor, mask: TileMask, axis: int) -> Tensor:
         """By the operator dropgemm::expand."""
         refuse_forward_ad(xc)
         bits, layout = mask_words(mask)
-        return compaction.expand(xc, bits, layout, axis)
+        x: Tensor = compaction.expand(xc, bits, layout, axis)
+        return x
 
 
 TORCH = Torch()

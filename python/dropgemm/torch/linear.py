@@ -10,11 +10,9 @@ from torch.nn import functional as F  # noqa: N812 (as PyTorch's users name it)
 from dropgemm.tile_mask import TileMask
 from dropgemm.torch import operands
 from dropgemm.torch.autocast import cast
-from dropgemm.torch.autograd import Arguments
-from dropgemm.torch.functional import mask_arguments
-from dropgemm.torch.products import NONE, RELU, LayerMasks, SkippingProducts
+from dropgemm.torch.calls import Layer, MaskArguments, factor
+from dropgemm.torch.products import linear
 from dropgemm.torch.site import Site
-from dropgemm.torch.tracing import needs_operator, refuse_forward_ad
 
 
 class Linear(nn.Linear):
@@ -103,42 +101,21 @@ class Linear(nn.Linear):
         inputs = outputs = weights = None
         scale: float | Tensor = 1.0
         if in_site is not None:
-            inputs, factor = in_site.draw_for(input)
-            scale = factor if in_site.folded else 1.0
+            inputs, in_scale = in_site.draw_for(input)
+            scale = in_scale if in_site.folded else 1.0
         if weight_site is not None:
-            weights, factor = weight_site.draw_for(input)
-            scale = scale * factor
+            weights, weight_scale = weight_site.draw_for(input)
+            scale = scale * weight_scale
         if out_site is not None:
             outputs = out_site.draw_for(input).mask
             outputs = outputs if can_skip(outputs) else None
             if outputs is not None and out_site.owner is not None:
                 out_site.to_dropout.give()
-        return self._hand_over(
-            out_site,
-            self._product(
-                input, weight, bias, LayerMasks(inputs, weights, outputs), scale, relu, relu_below
-            ),
-        )
-
-    def _product(
-        self, input: Tensor, weight: Tensor, bias: Tensor | None, masks: LayerMasks,
-        scale: float | Tensor, relu: bool, relu_below: bool,
-    ) -> Tensor:  # fmt: skip
-        if isinstance(scale, float) and not needs_operator(input, weight, bias):
-            result: Tensor = SkippingProducts.apply(
-                input, weight, bias, masks, scale, relu, relu_below, self.prune_weight_grad
-            )
-            return result
-        refuse_forward_ad(input, weight, bias)
-        rows = input.reshape(-1, self.in_features)
-        if relu_below:
-            rows = F.relu(rows)  # changes no value; for its derivative
-        inputs, weights, outputs = (mask_arguments(mask) for mask in masks)
-        y = Arguments(
-            rows, weight, inputs, weights, outputs, False, True, bias, None,
-            RELU if relu else NONE, *((1.0, scale) if isinstance(scale, Tensor) else (scale, None)),
-        )()  # fmt: skip
-        return y.view(*input.shape[:-1], self.out_features)
+        layer = Layer(
+            MaskArguments.of(inputs), MaskArguments.of(weights), MaskArguments.of(outputs),
+            *factor(scale), relu, relu_below, self.prune_weight_grad,
+        )  # fmt: skip
+        return self._hand_over(out_site, linear(input, weight, bias, layer))
 
     @staticmethod
     def _hand_over(out_site: Site | None, y: Tensor) -> Tensor:

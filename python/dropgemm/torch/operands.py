@@ -15,6 +15,11 @@ DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 DEFAULT = -1  # a precision: what torch is told at the time of the call
 
 
+def resolved(precision: int) -> int:
+    """A precision that is no DEFAULT."""
+    return default_precision() if precision == DEFAULT else precision
+
+
 def default_precision() -> int:
     """The core's number for what torch.set_float32_matmul_precision was told."""
     try:
@@ -43,9 +48,10 @@ def check_matrix(name: str, tensor: torch.Tensor) -> None:
 
 def matrix(name: str, tensor: torch.Tensor) -> tuple[int, ...]:
     """(address, dtype, rows, cols, row stride, col stride)."""
-    if tensor.dim() != 2:
+    shape = tensor.shape
+    if len(shape) != 2:
         raise ValueError(f"{name}: expected a 2-D tensor, got {tensor.dim()}-D")
-    return (tensor.data_ptr(), dtype_code(name, tensor), *tensor.shape, *tensor.stride())
+    return (tensor.data_ptr(), dtype_code(name, tensor), *shape, *tensor.stride())
 
 
 def vector(name: str, tensor: torch.Tensor | None) -> tuple[int, ...] | None:

@@ -1,5 +1,5 @@
-"""The PyTorch operators dropgemm::matmul, matmul_out, gyro_mask, bernoulli_mask,
-pattern_mask, expand_mask, compact, expand.
+"""The PyTorch operators dropgemm::matmul, matmul_out, linear, linear_input_grad,
+linear_weight_grad, gyro_mask, bernoulli_mask, pattern_mask, expand_mask, compact, expand.
 
 A mask travels as its bits (a tensor or None), a layout [rows, cols, tile rows, tile cols,
 transposed] and its keep hint. This file registers; dropgemm.torch.functional is what calls.
@@ -15,79 +15,94 @@ from torch import Tensor
 
 from dropgemm import _core
 from dropgemm.framework import TILES, bits_shape, compact_matrix, compact_shape
-from dropgemm.torch import operands
+from dropgemm.torch import calls, operands
+from dropgemm.torch.calls import Layer, Product
+from dropgemm.torch.transforms import loop
 
-_MASKS = (
+_PRODUCT = (
+    "Tensor a, Tensor b, Tensor? bias, Tensor? addend, "
     "Tensor? a_bits, SymInt[] a_layout, float a_keep, "
     "Tensor? b_bits, SymInt[] b_layout, float b_keep, "
-    "Tensor? out_bits, SymInt[] out_layout, float out_keep"
-)
-_REST = (
-    "bool trans_a, bool trans_b, Tensor? bias, Tensor? addend, int activation, "
-    "float scale, Tensor? scale_tensor, float out_scale, Tensor? out_scale_tensor, int precision"
+    "Tensor? out_bits, SymInt[] out_layout, float out_keep, "
+    "bool trans_a, bool trans_b, int activation, float scale, Tensor? scale_tensor, "
+    "float out_scale, Tensor? out_scale_tensor, int precision"
 )
 
 
-def _matmul_out(
+_LAYER = (
+    "Tensor? in_bits, SymInt[] in_layout, float in_keep, "
+    "Tensor? weight_bits, SymInt[] weight_layout, float weight_keep, "
+    "Tensor? out_bits, SymInt[] out_layout, float out_keep, float scale, Tensor? scale_tensor, "
+    "bool relu, bool relu_below, bool prune_weight_grad"
+)
+
+
+def _matmul(
     a: Tensor,
     b: Tensor,
-    a_bits: Tensor | None,
-    a_layout: list[int],
-    a_keep: float,
-    b_bits: Tensor | None,
-    b_layout: list[int],
-    b_keep: float,
-    out_bits: Tensor | None,
-    out_layout: list[int],
-    out_keep: float,
-    trans_a: bool,
-    trans_b: bool,
     bias: Tensor | None,
     addend: Tensor | None,
-    activation: int,
-    scale: float,
-    scale_tensor: Tensor | None,
-    out_scale: float,
-    out_scale_tensor: Tensor | None,
-    precision: int,
-    out: Tensor,
-) -> None:
-    _core.matmul(
-        operands.matrix("a", a),
-        operands.matrix("b", b),
-        operands.matrix("out", out),
-        operands.mask(a_bits, a_layout, a_keep),
-        operands.mask(b_bits, b_layout, b_keep),
-        operands.mask(out_bits, out_layout, out_keep),
-        trans_a,
-        trans_b,
-        scale,
-        out_scale,
-        operands.scalar("scale", scale_tensor),
-        operands.scalar("out_scale", out_scale_tensor),
-        operands.matrix("addend", addend) if addend is not None else None,
-        operands.vector("bias", bias),
-        activation,
-        precision=operands.default_precision() if precision == operands.DEFAULT else precision,
-    )
+    *flat: Any,
+    out: Tensor | None = None,
+) -> Tensor:
+    product = Product.from_flat(flat)
+    product.check()
+    return calls.multiply(a, b, bias, addend, product, out)
 
 
-def _matmul(a: Tensor, b: Tensor, *args: Any) -> Tensor:
-    out = _matmul_shape(a, b, *args)
-    _matmul_out(*(a, b, *args, out))
-    return out
+def _matmul_out(*arguments: Any) -> None:
+    _matmul(*arguments[:-1], out=arguments[-1])
 
 
-def _matmul_shape(a: Tensor, b: Tensor, *args: Any) -> Tensor:
-    """An empty [M, N] tensor: the operator's result without its values."""
+def _matmul_shape(a: Tensor, b: Tensor, *arguments: Any) -> Tensor:
     for name, tensor in (("a", a), ("b", b)):
         operands.check_matrix(name, tensor)
-    trans_a, trans_b = args[9:11]
-    return a.new_empty((a.shape[1 if trans_a else 0], b.shape[0 if trans_b else 1]))
+    product = Product.from_flat(arguments[2:])
+    return a.new_empty((a.shape[1 if product.trans_a else 0], b.shape[0 if product.trans_b else 1]))
 
 
-def _matmul_out_shape(a: Tensor, b: Tensor, *args: Any) -> None:
+def _matmul_out_shape(*arguments: Any) -> None:
     return None
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, precision: int, *flat: Any) -> Tensor:
+    y = _linear_shape(x, weight)
+    calls.forward(x, weight, bias, _checked_layer(flat), operands.resolved(precision), y)
+    return y
+
+
+def _linear_shape(x: Tensor, weight: Tensor, *_: Any) -> Tensor:
+    for name, tensor in (("input", x), ("weight", weight)):
+        operands.check_matrix(name, tensor)
+    return x.new_empty((x.shape[0], weight.shape[0]))
+
+
+def _linear_input_grad(dy: Tensor, x: Tensor, weight: Tensor, precision: int, *flat: Any) -> Tensor:
+    layer = _checked_layer(flat)
+    return calls.input_grad(dy, x, weight, layer, operands.resolved(precision))
+
+
+def _linear_input_grad_shape(dy: Tensor, x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _linear_weight_grad(
+    dy: Tensor, x: Tensor, weight: Tensor, with_bias: bool, precision: int, *flat: Any
+) -> tuple[Tensor, Tensor]:
+    layer = _checked_layer(flat)
+    return calls.weight_grad(dy, x, weight, layer, operands.resolved(precision), with_bias)
+
+
+def _linear_weight_grad_shape(
+    dy: Tensor, x: Tensor, weight: Tensor, with_bias: bool, *_: Any
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(weight), weight.new_empty(weight.shape[0] if with_bias else 0)
+
+
+def _checked_layer(flat: tuple[Any, ...]) -> Layer:
+    layer = Layer.from_flat(flat)
+    layer.check()
+    return layer
 
 
 def unsigned_seed(seed: int) -> int:
@@ -241,12 +256,26 @@ def _expand_shape(xc: Tensor, bits: Tensor, layout: list[int], axis: int) -> Ten
 
 # Name, schema, CPU kernel, shape of the result.
 _OPERATORS: tuple[tuple[str, str, Callable[..., Any], Callable[..., Any]], ...] = (
-    ("matmul", f"(Tensor a, Tensor b, {_MASKS}, {_REST}) -> Tensor", _matmul, _matmul_shape),
+    ("matmul", f"({_PRODUCT}) -> Tensor", _matmul, _matmul_shape),
+    ("matmul_out", f"({_PRODUCT}, Tensor(a!) out) -> ()", _matmul_out, _matmul_out_shape),
     (
-        "matmul_out",
-        f"(Tensor a, Tensor b, {_MASKS}, {_REST}, Tensor(a!) out) -> ()",
-        _matmul_out,
-        _matmul_out_shape,
+        "linear",
+        f"(Tensor x, Tensor weight, Tensor? bias, int precision, {_LAYER}) -> Tensor",
+        _linear,
+        _linear_shape,
+    ),
+    (
+        "linear_input_grad",
+        f"(Tensor dy, Tensor x, Tensor weight, int precision, {_LAYER}) -> Tensor",
+        _linear_input_grad,
+        _linear_input_grad_shape,
+    ),
+    (
+        "linear_weight_grad",
+        "(Tensor dy, Tensor x, Tensor weight, bool with_bias, int precision, "
+        f"{_LAYER}) -> (Tensor, Tensor)",
+        _linear_weight_grad,
+        _linear_weight_grad_shape,
     ),
     (
         "gyro_mask",
@@ -291,3 +320,6 @@ for _name, _schema, _kernel, _shape in _OPERATORS:
     torch.library.define(f"dropgemm::{_name}", _schema)
     torch.library.impl(f"dropgemm::{_name}", "CPU", _kernel)
     torch.library.register_fake(f"dropgemm::{_name}", _shape)
+    if _name != "matmul_out":
+        _operator = getattr(torch.ops.dropgemm, _name)
+        torch.library.register_vmap(f"dropgemm::{_name}", loop(_operator))

@@ -1,102 +1,95 @@
-"""The three products of a layer, straight to the core: a sixth of an operator's call cost."""
+"""The three products of a layer, each one call of the core that does all it can on its way.
+
+What dropgemm::matmul could not do in its derivative is done here: the weight gradient sums the bias
+gradient, the input gradient is multiplied by the derivative of the ReLU below. In return a layer is
+differentiable once.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from dropgemm import _core
-from dropgemm.tile_mask import TileMask
-from dropgemm.torch import operands
-from dropgemm.torch.functional import mask_arguments
-
-NONE, RELU = 0, 1  # the core's numbers for activations
-
-# A keep hint above every break-even: masks are applied, nothing is skipped.
-_HARDLY_DROPPED = 0.999
+from dropgemm.torch import calls, operands
+from dropgemm.torch.autograd import matmul
+from dropgemm.torch.calls import Layer, Product
+from dropgemm.torch.tracing import apply, needs_operator, refuse_forward_ad
+from dropgemm.torch.transforms import differentiable
 
 
-class LayerMasks(NamedTuple):
-    """What a layer drops: of its inputs [rows, in], weight [out, in] and outputs [rows, out]."""
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
+    """y [..., out] of x [..., in], by the same ways as autograd.matmul, with the same bits."""
+    if not needs_operator(x, weight, bias):
+        result: Tensor = apply(Linear, x, weight, bias, layer)
+        return result
+    refuse_forward_ad(x, weight, bias)
+    rows = x.reshape(-1, x.shape[-1])
+    y: Tensor = _operator(rows, weight, bias, operands.DEFAULT, *layer.flat())
+    return y.view(*x.shape[:-1], weight.shape[0])
 
-    inputs: TileMask | None
-    weights: TileMask | None
-    outputs: TileMask | None
 
-
-class SkippingProducts(torch.autograd.Function):
-    """y = act(scale (x . Mi)(W . Mw)^T + b) . Mo, and the two gradients, in lean calls."""
+class Linear(torch.autograd.Function):
+    """The layer of plain tensors, past the dispatcher."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        masks: LayerMasks,
-        scale: float,
-        relu: bool,
-        relu_below: bool,
-        prune_weight_grad: bool,
-    ) -> Tensor:
-        precision = operands.default_precision()
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
         rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
         # Of its final shape: a view could not be modified in place, as nn.ReLU(inplace=True) does.
-        y = x.new_empty((*x.shape[:-1], weight.shape[0]))
-        y_matrix = (y.data_ptr(), operands.DTYPES[y.dtype], rows.shape[0], *[y.shape[-1]] * 2, 1)
-        inputs, weights, outputs = map(_arguments, masks)
-        _core.matmul(
-            operands.matrix("input", rows), operands.matrix("weight", weight),
-            y_matrix, inputs, weights, outputs, False, True, scale, 1.0, None, None, None,
-            operands.vector("bias", bias), RELU if relu else NONE, precision=precision,
-        )  # fmt: skip
-        # With relu the gradient that comes back is that of Z: the next layer's relu_below.
+        y = x.new_empty(*x.shape[:-1], weight.shape[0])
+        precision = operands.default_precision()  # the backward's too
+        calls.forward(rows, weight, bias, layer, precision, y)
         ctx.save_for_backward(rows, weight)
-        ctx.scale, ctx.shape, ctx.masks, ctx.relu_below = scale, x.shape, masks, relu_below
-        ctx.prune_weight_grad, ctx.precision = prune_weight_grad, precision
+        ctx.layer, ctx.precision, ctx.shape = layer, precision, x.shape
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         dy = grad if grad.dim() == 2 else grad.reshape(-1, grad.shape[-1])
-        inputs, weights, outputs = map(_arguments, ctx.masks)
-        dy_matrix = operands.matrix("output gradient", dy)
+        layer, precision, needs = ctx.layer, ctx.precision, ctx.needs_input_grad
         dx = dw = db = None
-        if ctx.needs_input_grad[0]:
-            dx = torch.empty_like(x)
-            below = operands.matrix("input", x) if ctx.relu_below else None
-            _core.matmul(
-                dy_matrix, operands.matrix("weight", weight), operands.matrix("dx", dx), outputs,
-                weights, inputs, False, False, ctx.scale, grad_aux=below, grad_activation=RELU,
-                precision=ctx.precision,
-            )  # fmt: skip
-            if len(ctx.shape) != 2:
-                dx = dx.view(ctx.shape)
-        if ctx.needs_input_grad[1]:
-            if not ctx.prune_weight_grad:
-                inputs, weights, outputs = map(_apply_only, (inputs, weights, outputs))
-            dw = torch.empty_like(weight)
-            if ctx.needs_input_grad[2]:
-                db = weight.new_empty(weight.shape[0])
-            _core.matmul(
-                dy_matrix, operands.matrix("input", x), operands.matrix("dw", dw), outputs,
-                inputs, weights, True, False, ctx.scale, a_sum=operands.vector("db", db),
-                precision=ctx.precision,
-            )  # fmt: skip
-        elif ctx.needs_input_grad[2]:
-            db = mask_arguments(ctx.masks.outputs).select(dy).sum(0)
-        return dx, dw, db, None, None, None, None, None
+        if torch.is_grad_enabled():  # create_graph: operators say that nothing comes behind
+            dx, dw, db = _backward(needs, (x, weight, precision, *layer.flat()), dy)
+        else:
+            if needs[0]:
+                dx = calls.input_grad(dy, x, weight, layer, precision)
+            if needs[1]:
+                dw, db = calls.weight_grad(dy, x, weight, layer, precision, needs[2])
+            db = _bias_grad(db, dy, layer, needs)
+        if dx is not None and len(ctx.shape) != 2:
+            dx = dx.view(ctx.shape)
+        return dx, dw, db, None
 
 
-def _arguments(mask: TileMask | None) -> tuple[Any, ...] | None:
-    return None if mask is None else mask.arguments()
+def _bias_grad(
+    db: Tensor | None, dy: Tensor, layer: Layer, needs: tuple[bool, ...]
+) -> Tensor | None:
+    """What the weight gradient summed, if it is needed; 1^T dy where nothing summed it."""
+    if needs[2] and not needs[1]:
+        ones = Product(b_mask=layer.outputs)
+        return matmul(dy.new_ones(1, dy.shape[0]), dy, None, None, ones)[0]
+    return db if needs[2] else None
 
 
-def _apply_only(mask: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
-    """A mask as arguments() gives it, of which nothing is to be skipped."""
-    return None if mask is None else (*mask[:5], _HARDLY_DROPPED, mask[6])
+def _backward(needs: tuple[bool, ...], kept: tuple[Any, ...], dy: Tensor) -> tuple[Any, ...]:
+    x, weight, *rest = kept
+    dx = dw = db = None
+    if needs[0]:
+        dx = _input_grad(dy, x, weight, *rest)
+    if needs[1]:
+        dw, db = _weight_grad(dy, x, weight, needs[2], *rest)
+    return dx, dw, _bias_grad(db, dy, Layer.from_flat(tuple(rest[1:])), needs)
+
+
+def _refuse(*_: Any) -> NoReturn:
+    raise RuntimeError(
+        "create_graph: expected False, as a layer that skips what is dropped has no second "
+        "derivatives, got True; dropgemm.matmul has them"
+    )
+
+
+_operator = differentiable("linear", lambda inputs, _: (*inputs[:2], *inputs[3:]), _backward)
+_input_grad = differentiable("linear_input_grad", lambda *_: (), _refuse)
+_weight_grad = differentiable("linear_weight_grad", lambda *_: (), _refuse)

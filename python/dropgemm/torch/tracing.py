@@ -18,18 +18,28 @@ def functorch_active() -> bool:
 
 
 def needs_operator(*tensors: torch.Tensor | None) -> bool:
-    """True where an address would not do: traced, transformed, subclassed, lazily negated."""
+    """True where an address would not do: traced, transformed, with tangents, subclassed, lazily
+    negated, not in the CPU's memory."""
     if (
         torch.compiler.is_compiling()
         or _torch_c._are_functorch_transforms_active()
         or _torch_c._len_torch_dispatch_stack() > 0
         or _torch_c._is_tracing()
+        or forward_ad._current_level >= 0
     ):
         return True
     for tensor in tensors:
-        if tensor is not None and (type(tensor) not in PLAIN or tensor.is_neg()):
+        if tensor is not None and (
+            type(tensor) not in PLAIN or not tensor.is_cpu or tensor.is_neg()
+        ):
             return True
     return False
+
+
+def apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
+    """function.apply where needs_operator() is False: without what it does for torch.func, which
+    is a third of its cost."""
+    return super(torch.autograd.Function, function).apply(*arguments)  # type: ignore[misc]
 
 
 def refuse_forward_ad(*tensors: torch.Tensor | None) -> None:
