@@ -37,7 +37,7 @@ help:
 	@echo "make setup    .venv/ with dropgemm and what its tests need (torch included)"
 	@echo "make demo     trains on Fashion-MNIST with and without dropgemm; DEMO_ARGS=... is passed on"
 	@echo "make test     C++ tests (ctest), then Python tests (pytest; PYTEST_ARGS=...)"
-	@echo "make sanitize C++ tests under address and undefined-behaviour sanitizers (a quarter of an hour)"
+	@echo "make sanitize C++ tests under address and undefined-behaviour sanitizers (up to half an hour)"
 	@echo "make lint     clang-format, clang-tidy, ruff, mypy; changes nothing"
 	@echo "make format   clang-format and ruff, in place"
 	@echo "make bench    builds and runs the benchmarks of bench/; BENCH_ARGS=... goes to google-benchmark"

@@ -7,7 +7,7 @@ from dropgemm.__main__ import main
 
 def show(options, folder):
     """Runs `dropgemm show` for a picture in a folder."""
-    return main(["show", *options.split(), "--out", f"{folder}/picture.png"])
+    return main(["show", *options.split(), "--plot", f"{folder}/picture.png"])
 
 
 def words(figure):

@@ -88,13 +88,13 @@ BAD_OPTIONS = {
     "--hidden 0": "--hidden: expected an integer in .* got 0",
     "--coscheduled 0": "--coscheduled: expected an integer in .* got 0",
     "--seed -1": r"--seed: expected an integer in \[0, 2\^63\), got -1",
-    "--p 1": r"--p: expected a rate in \[0, 1\), got 1.0",
+    "--p 1": r"--p: expected a rate in \[0, 1\), got 1$",
     "--p nan": "--p: expected a rate .* got nan",
     "--plot /nowhere/plot.png": "--plot: expected a file in an existing folder",
-    "--plot plot.txt": "--plot: expected a name that ends in one of .png, .pdf, .svg",
+    "--plot plot.txt": "--plot: expected a name that ends in one of .png, .svg, .pdf",
     "--batch 513": "--batch: expected at most the 512 training rows, got 513",
     "--methods block rdp": "--methods: expected one of block, gyro, .*, bernoulli, got rdp",
-    "--epochs three": "argument --epochs: invalid int value: 'three'",
+    "--epochs three": r"--epochs: expected an integer in \[1, 2\^31\), got three",
 }
 
 

@@ -60,6 +60,11 @@ def test_the_paper_to_the_letter_and_the_exact_method(capsys):
     alone = search("--p 0.5 --method exact", capsys)
     assert alone.splitlines()[2].split() == ["period", "keeps", "exact"]
     assert "sgd" not in alone
+    narrow = search("--p 0.6 --method narrow", capsys).splitlines()
+    assert narrow[0] == "p = 0.6, periods 1 to 8"
+    assert narrow[2].split() == ["period", "keeps", "narrow", "exact"]
+    drawn = [numbers(line)[0] for line in narrow[3:11]]
+    assert drawn == pytest.approx([0, 40, 60, 0, 0, 0, 0, 0])
     assert "period 1 alone" in search("--p 0", capsys)
     assert "periods 1 to 5" in search("--p 0.5 --features 5", capsys)
 
@@ -86,7 +91,8 @@ def test_the_suffix_says_the_format_and_the_same_options_give_the_same_bytes(
     "options",
     ["--p 0.5", "--p 0.9 --max-period 48", "--p 0.7 --max-period 64", "--p 0.95 --max-period 1024",
      "--p 0.5 --no-anneal", "--p 0.8749 --max-period 8", "--p 0.4 --max-period 300 --no-anneal",
-     "--p 0.3 --method exact", "--p 0 --max-period 3", "--p 0", "--p 0.5 --max-period 2"],
+     "--p 0.3 --method exact", "--p 0.6 --method narrow", "--p 0.99 --method narrow",
+     "--p 0 --max-period 3", "--p 0", "--p 0.5 --max-period 2"],
 )  # fmt: skip
 def test_nothing_is_written_over_anything_else(options, capsys, saved):
     search(f"{options} --plot picture.png", capsys)
@@ -148,6 +154,11 @@ def test_words_say_what_is_drawn(capsys, saved):
     said = words(saved[2])
     assert "Of all that drop 50 % this one has the largest entropy." in said
     assert "descent" not in said
+    search("--p 0.6 --method narrow --plot picture.png", capsys)
+    said = words(saved[3])
+    assert "narrow exact" in said
+    assert "as few periods as can be are drawn" in said
+    assert "the exact distribution has the largest entropy, 2.058" in said
 
 
 # --- Options -------------------------------------------------------------------------------------
@@ -162,7 +173,8 @@ BAD_OPTIONS = {
     "at 0.9, got 9, which drops at 0.888888889 at most",
     "--p 0.9 --features 9": "--features: expected at least 10, the least max_period that drops",
     "--max-period 9 --features 8": "--max-period: expected at most features, 8, got 9",
-    "--method adam": "--method: expected one of sgd, exact, got adam",
+    "--method adam": "--method: expected one of sgd, exact, narrow, got adam",
+    "--method narrow --no-anneal": "--no-anneal: expected --method sgd beside it, got narrow",
     "--plot picture.gif": "--plot: expected a name that ends in one of .png, .svg, .pdf, got",
     "--plot nowhere/picture.png": "--plot: expected a file in an existing folder, got nowhere",
 }

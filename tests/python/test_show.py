@@ -47,7 +47,7 @@ def test_the_suffix_says_the_format_and_the_same_options_give_the_same_bytes(
 ):
     paths = [tmp_path / f"{name}{suffix}" for name in ("first", "second")]
     for path in paths:
-        assert main(["show", picture, *SMALL[picture].split(), "--out", str(path)]) == 0
+        assert main(["show", picture, *SMALL[picture].split(), "--plot", str(path)]) == 0
         assert capsys.readouterr().out == f"{path}\n"
     first, second = (path.read_bytes() for path in paths)
     assert first.startswith(FIRST_BYTES[suffix])
@@ -67,10 +67,10 @@ def test_the_users_matplotlib_is_left_alone(tmp_path, monkeypatch):
     import matplotlib
 
     first, second = tmp_path / "first.svg", tmp_path / "second.svg"
-    assert main(["show", "products", "--out", str(first)]) == 0
+    assert main(["show", "products", "--plot", str(first)]) == 0
     monkeypatch.setitem(matplotlib.rcParams, "font.size", 30.0)
     monkeypatch.setitem(matplotlib.rcParams, "axes.facecolor", "red")
-    assert main(["show", "products", "--out", str(second)]) == 0
+    assert main(["show", "products", "--plot", str(second)]) == 0
     assert first.read_bytes() == second.read_bytes()
     assert matplotlib.rcParams["font.size"] == 30.0
 
@@ -277,8 +277,8 @@ BAD_OPTIONS = {
         r"--p: expected at most 0.5, which patterns of 2 tiles reach, got 0.6"
     ),
     "products --method row --in-features 1": "--p: expected at most 0, .* of 1 neuron .* got 0.5",
-    "masks --out picture.gif": "--out: expected a name that ends in one of .png, .svg, .pdf, got",
-    "masks --out nowhere/picture.png": "--out: expected a file in an existing folder, got nowhere",
+    "masks --plot picture.gif": "--plot: expected a name that ends in one of .png, .svg, .pdf, got",
+    "masks --plot no/picture.png": "--plot: expected a file in an existing folder, got no/",
     "schedule --steps 8 --start 8": r"--start: expected a step below --steps \(8\), got 8",
     "schedule --tile-rows 4 -1": "--tile-rows: expected an integer in .*, got -1",
     "schedule --order backwards": "--order: expected one of consecutive, random, got backwards",
@@ -307,7 +307,7 @@ def test_bad_options_are_refused(options, tmp_path, monkeypatch, capsys):
 def test_what_cannot_be_written_is_said_first(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("os.access", lambda *_: False)
     assert show("masks", tmp_path) == 2
-    assert "--out: expected a file that can be written, got" in capsys.readouterr().err
+    assert "--plot: expected a file that can be written, got" in capsys.readouterr().err
 
 
 def test_without_matplotlib_it_says_what_to_install(monkeypatch, capsys):

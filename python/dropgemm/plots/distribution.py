@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,27 +33,29 @@ WIDTH, LEFT, RIGHT = 1640, 126, 36  # pixels of the page, left of an axis, right
 BARS, CURVES = 460, 380  # pixels of the heights of panels
 MOST_BARS = 48  # periods that are bars; more are lines over logarithmic axes
 LAMBDA1 = 0.5  # the search's default, which `dropgemm search` leaves alone
+NAMES = {"sgd": "found by descent", "narrow": "narrow", "exact": "exact"}
 ALLOWED = 1e-3  # the distance from the rate that a search is asked to stay within
 
 
-def save(found: list[PatternDistribution], path: Path) -> None:
-    """Draws a distribution, and behind it in `found` the exact one where it is another."""
+def save(found: Mapping[str, PatternDistribution], path: Path) -> None:
+    """Draws a distribution by the method that found it, and then the exact one, if it is not."""
     with house_style():
         draw(found).save(path)
 
 
-def draw(found: list[PatternDistribution]) -> Page:
+def draw(methods: Mapping[str, PatternDistribution]) -> Page:
     """The page."""
     page = Page(2 * MARGIN + WIDTH)
+    found = list(methods.values())
     first = found[0]
     y = (
         page.head(
             f"How often each period is drawn to drop {percent(first.p)} of the neurons",
-            INTRODUCTION,
+            INTRODUCTION + (FEW if "narrow" in methods else MANY),
         )
         + 20
     )
-    names = {"found by descent": KEPT, "exact": EXACT} if len(found) > 1 else {"exact": EXACT}
+    names = {NAMES[method]: EXACT if method == "exact" else KEPT for method in methods}
     y = page.legend(MARGIN + LEFT, y, names) + 14
     axes = _panel(page, MARGIN + LEFT, y, WIDTH - LEFT - RIGHT, BARS)
     draw_probabilities(axes, found, list(names.values()))
@@ -81,9 +84,10 @@ def draw(found: list[PatternDistribution]) -> Page:
 
 INTRODUCTION = (
     "A pattern of period n keeps one neuron of n and drops the others. Each training step draws a "
-    "period anew; the search decides how often which, so that the rate is met on average and the "
-    "patterns vary as much as they can."
+    "period anew; the search decides how often which, so that the rate is met on average and "
 )
+MANY = "the patterns vary as much as they can."
+FEW = "as few periods as can be are drawn, which adds the least noise."
 
 
 def summary(found: list[PatternDistribution]) -> str:

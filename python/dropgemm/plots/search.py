@@ -10,7 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from dropgemm.options import OptionError, add_choice, add_integer, add_picture, add_rate
-from dropgemm.search import PatternDistribution, search_distribution
+from dropgemm.search import (
+    SEARCH_METHODS,
+    PatternDistribution,
+    SearchMethod,
+    search_distribution,
+)
 
 SINGLES = 16  # periods that have a line of the table to themselves where there are no more
 
@@ -33,9 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_choice(
         parser,
         "--method",
-        ("sgd", "exact"),
+        SEARCH_METHODS,
         "sgd",
-        "the descent of the paper beside the exact distribution, or that one alone",
+        "the descent of the paper or, narrow, the two neighbouring periods that layers draw from, "
+        "beside the distribution of the largest entropy; or, exact, that one alone",
     )
     parser.add_argument(
         "--no-anneal", action="store_true", help="sgd as printed: weights that stay"
@@ -47,11 +53,15 @@ def run(args: argparse.Namespace) -> int:
     """Searches, prints, and draws where a picture is asked for."""
     if args.plot is not None:
         from dropgemm.plots import distribution  # says that matplotlib is missing before all else
-    found = [_search(args, method) for method in dict.fromkeys((args.method, "exact"))]
+    if args.no_anneal and args.method != "sgd":
+        raise OptionError(f"--no-anneal: expected --method sgd beside it, got {args.method}")
+    found = [_search(args, "exact", args.max_period)]
+    if args.method != "exact":  # over as many periods, so that the two can be compared
+        found.insert(0, _search(args, args.method, found[0].distribution.max_period))
     for line in table(found):
         print(line)
     if args.plot is not None:
-        distribution.save([one.distribution for one in found], args.plot)
+        distribution.save({one.name: one.distribution for one in found}, args.plot)
         print(f"\n{args.plot}")
     return 0
 
@@ -87,13 +97,13 @@ def distance(one: PatternDistribution, other: PatternDistribution) -> float:
     return float(np.abs(one.probabilities - other.probabilities).sum())
 
 
-def _search(args: argparse.Namespace, method: str) -> Found:
+def _search(args: argparse.Namespace, method: SearchMethod, max_period: int | None) -> Found:
     start = time.perf_counter()
     try:
         distribution = search_distribution(
             args.p,
-            args.max_period,
-            "exact" if method == "exact" else "sgd",
+            max_period,
+            method,
             features=args.features,
             anneal=not args.no_anneal,
         )

@@ -31,12 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, picture in PICTURES.items():
         options = subparsers.add_parser(name, help=picture.help, description=picture.help)
         picture.module.add_arguments(options)
-        add_picture(options, "--out", f"{name}.png", "where the picture goes")
+        add_picture(options, "--plot", f"{name}.png", "where the picture goes")
 
 
 def run(args: argparse.Namespace) -> int:
     """Draws and saves a picture."""
     with house_style():
-        PICTURES[args.picture].module.draw(args).save(args.out)
-    print(args.out)
+        PICTURES[args.picture].module.draw(args).save(args.plot)
+    print(args.plot)
     return 0
