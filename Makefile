@@ -19,8 +19,9 @@ PACKAGE_SOURCES := CMakeLists.txt pyproject.toml LICENSE $(wildcard README.md) \
   $(shell find src include python -type f -not -path '*/__pycache__/*' 2>/dev/null)
 CXX_FILES := $(shell git ls-files --cached --others --exclude-standard '*.h' '*.cc' '*.cu' '*.cuh')
 # Not the kernels of the instruction sets, which are written in GCC's vector extensions, nor what
-# belongs to another build.
-TIDY_FILES := $(filter-out src/cpu/kernel_%.cc bench/% tests/consumer/%,$(filter %.cc,$(CXX_FILES)))
+# belongs to another build or needs the CUDA toolkit.
+TIDY_FILES := $(filter-out src/cpu/kernel_%.cc src/cuda/api_cuda.cc bench/% tests/consumer/%, \
+  $(filter %.cc,$(CXX_FILES)))
 
 # The tools of .venv come first, so that cmake, ninja and pytest are the pinned ones.
 export PATH := $(BIN):$(PATH)

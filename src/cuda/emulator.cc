@@ -110,6 +110,7 @@ void live() {
   Machine* const m = &machine();
   for (;;) {
     Fibre* const self = m->current;
+    // There is a body before there is a fibre. NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage)
     m->body(m->context, m->block_index, m->blocks, self->thread, m->shared_begin());
     self->running = false;
     m->moved = true;
