@@ -178,10 +178,15 @@ Case = Layer | Step
 HIDDEN = (256, 512, 1024, 2048, 4096, 8192)
 GRID_BATCH = (8, 32, 128, 256, 1024, 4096)
 SQUARES = tuple((hidden, hidden) for hidden in HIDDEN)
-# Of the grid's last corner one dense product takes seconds: less is asked there.
-CORNER_BATCH, CORNER = GRID_BATCH[-1:], SQUARES[-1:]
-# The rates whose kept work, of both sides, is 1, .85, .7, .55, .4, .25, .1 of the dense.
+# The largest three take seconds a product: less is asked of them.
+GRID = ((GRID_BATCH, SQUARES[:4]), (GRID_BATCH[:-1], SQUARES[4:5]), (GRID_BATCH[:-2], SQUARES[5:]))
+LARGEST = ((GRID_BATCH[-1:], SQUARES[4:5]), (GRID_BATCH[-2:], SQUARES[5:]))
+# Shares of the dense work.
 WORK = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1)
+WORK_OF_LARGEST = (1.0, 0.55, 0.25, 0.1)
+LITTLE = (0.0, 0.05, 0.1)  # rates
+ONE_AND_BOTH: tuple[Side, ...] = ("both", "input")
+OWN_AND_DENSE = ("medium", "dense", "dropgemm")
 
 
 @dataclass(frozen=True)
@@ -193,14 +198,9 @@ class MeasuredSet:
     axes: tuple[Axes, ...]
 
 
-def _little_dropped(
-    batch: tuple[int, ...],
-    features: tuple[tuple[int, int], ...],
-    side: tuple[Side, ...] = ("both", "input"),
-    p: tuple[float, ...] = (0.0, 0.05, 0.1),
-) -> LayerAxes:
-    contenders = ("medium", "dense", "dropgemm")
-    return LayerAxes(batch, features, side=side, p=p, contenders=contenders)
+def _rates(shares: tuple[float, ...]) -> tuple[float, ...]:
+    """At which, on both sides, so much of the work is kept."""
+    return tuple(round(1 - share**0.5, 4) for share in shares)
 
 
 SETS = {
@@ -270,24 +270,21 @@ SETS = {
     ),
     "work": MeasuredSet(
         "time against kept work: t = a + b * work",
-        120,
+        130,
         (
-            LayerAxes(
-                batch=GRID_BATCH,
-                features=SQUARES,
-                p=tuple(round(1 - work**0.5, 4) for work in WORK),
-                contenders=("dropgemm",),
-            ),
+            *(LayerAxes(*at, p=_rates(WORK), contenders=("dropgemm",)) for at in GRID),
+            *(LayerAxes(*at, p=_rates(WORK_OF_LARGEST), contenders=("dropgemm",))
+              for at in LARGEST),
         ),
     ),
     "breakeven": MeasuredSet(
         "pruned against dense where little is dropped",
-        240,
+        290,
         (
-            _little_dropped(GRID_BATCH, SQUARES[:-1]),
-            _little_dropped(GRID_BATCH[:-1], CORNER),
-            _little_dropped(CORNER_BATCH, CORNER, p=(0.05,)),
-            _little_dropped(CORNER_BATCH, CORNER, p=(0.0,), side=("both",)),
+            *(LayerAxes(*at, side=ONE_AND_BOTH, p=LITTLE, contenders=OWN_AND_DENSE) for at in GRID),
+            *(LayerAxes(*at, side=ONE_AND_BOTH, p=LITTLE[1:2], contenders=OWN_AND_DENSE)
+              for at in LARGEST),
+            *(LayerAxes(*at, p=LITTLE[:1], contenders=OWN_AND_DENSE) for at in LARGEST),
         ),
     ),
 }  # fmt: skip
