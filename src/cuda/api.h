@@ -43,6 +43,18 @@ struct Properties {
   std::size_t memory_bytes = 0;
 };
 
+// Boxes of an array of rows, copied to and from swizzled shared memory (tma.h).
+enum class BoxElement : std::int32_t { kWord16 = 0, kFloat32 = 1, kTf32 = 2 };
+
+struct BoxCopies {
+  const void* data = nullptr;
+  BoxElement element = BoxElement::kWord16;
+  std::uint64_t contiguous = 0, rows = 0;  // extents, in elements
+  std::uint64_t row_bytes = 0;
+  std::uint32_t box_contiguous = 0, box_rows = 0;
+  std::uint32_t swizzle_bytes = 0;  // 64 or 128
+};
+
 int runtime_version(int* version);  // 13000 for 13.0
 int driver_version(int* version);   // 0 where there is no driver
 int device_count(int* count);
@@ -54,6 +66,8 @@ int memory_of(const void* pointer, Memory* memory);
 int allocate(void** memory, std::size_t bytes, void* stream);
 int release(void* memory, void* stream);
 int fill_zero(void* memory, std::size_t bytes, void* stream);
+// Writes a CUtensorMap, 128 bytes. The driver's own, found at run time.
+int encode_tensor_map(const BoxCopies& copies, void* map);
 // Forgets an error that was no fault of the context, and says what it was.
 int last_error();
 const char* error_name(int code);

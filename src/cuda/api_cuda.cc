@@ -1,4 +1,5 @@
 // api.h over CUDA's runtime.
+#include <cuda.h>
 #include <cuda_runtime_api.h>
 
 #include "cuda/api.h"
@@ -63,6 +64,31 @@ int release(void* memory, void* stream) {
 }
 int fill_zero(void* memory, std::size_t bytes, void* stream) {
   return cudaMemsetAsync(memory, 0, bytes, static_cast<cudaStream_t>(stream));
+}
+
+// The driver is not linked. Its errors are told apart no further: what it refuses is a mistake of
+// this library's.
+int encode_tensor_map(const BoxCopies& copies, void* map) {
+  void* entry = nullptr;
+  cudaDriverEntryPointQueryResult found;
+  constexpr unsigned kSince = 12000;
+  const cudaError_t code = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry,
+                                                            kSince, cudaEnableDefault, &found);
+  if (code != cudaSuccess) return code;
+  if (found != cudaDriverEntryPointSuccess) return kDriverTooOld;
+  constexpr CUtensorMapDataType kElements[] = {CU_TENSOR_MAP_DATA_TYPE_UINT16,
+                                               CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
+                                               CU_TENSOR_MAP_DATA_TYPE_TFLOAT32};
+  const cuuint64_t extents[] = {copies.contiguous, copies.rows};
+  const cuuint64_t strides[] = {copies.row_bytes};
+  const cuuint32_t box[] = {copies.box_contiguous, copies.box_rows};
+  const cuuint32_t steps[] = {1, 1};
+  const CUresult result = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry)(
+      static_cast<CUtensorMap*>(map), kElements[static_cast<int>(copies.element)], 2,
+      const_cast<void*>(copies.data), extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+      copies.swizzle_bytes == 128 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
+      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  return result == CUDA_SUCCESS ? kSuccess : kInvalidValue;
 }
 
 int last_error() { return cudaGetLastError(); }

@@ -135,6 +135,12 @@ int fill_zero(void* memory, std::size_t bytes, void* /*stream*/) {
   return emulator::take_error();
 }
 
+int encode_tensor_map(const BoxCopies& copies, void* map) {
+  static_assert(sizeof copies <= 128);
+  std::memcpy(map, &copies, sizeof copies);
+  return kSuccess;
+}
+
 int last_error() {
   return emulator::machine().error >= kFirstBroken ? emulator::machine().error : kSuccess;
 }

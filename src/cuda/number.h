@@ -5,6 +5,7 @@
 
 #include "cuda/device.h"
 #include "dropgemm/bfloat16.h"
+#include "dropgemm/float16.h"
 #include "dropgemm/matrix.h"
 
 #if defined(__CUDACC__)
@@ -38,6 +39,22 @@ struct Number<BFloat16> {
 #else
   static float load(BFloat16 x) { return x; }
   static BFloat16 store(float x) { return BFloat16(x); }
+#endif
+};
+
+template <>
+struct Number<Float16> {
+  using Sum = float;
+#if defined(__CUDACC__)
+  static DROPGEMM_DEVICE float load(Float16 x) { return __half2float(__ushort_as_half(x.bits)); }
+  static DROPGEMM_DEVICE Float16 store(float x) {
+    Float16 rounded;
+    rounded.bits = __half_as_ushort(__float2half_rn(x));
+    return rounded;
+  }
+#else
+  static float load(Float16 x) { return x; }
+  static Float16 store(float x) { return Float16(x); }
 #endif
 };
 

@@ -6,17 +6,26 @@ set(dropgemm_cuda_dir ${CMAKE_CURRENT_LIST_DIR})
 set(dropgemm_cuda_host
   backend.cc
   gemm.cc
+  kernel_sm90.cc
   mask.cc
   pattern.cc
   pending.cc
-  runtime.cc)
+  runtime.cc
+  tma.cc)
 # One kernel each.
 set(dropgemm_cuda_kernels
   mask_bernoulli.cu
   mask_gyro.cu
   pattern.cu)
-# Kernels that only sm_90a has, which are not emulated.
-set(dropgemm_cuda_kernels_sm90)
+# Kernels that only sm_90a has; emulator_sm90.cc stands for them.
+set(dropgemm_cuda_kernels_sm90
+  kernel_sm90_bfloat16_kk.cu
+  kernel_sm90_bfloat16_kl.cu
+  kernel_sm90_bfloat16_ll.cu
+  kernel_sm90_float16_kk.cu
+  kernel_sm90_float16_kl.cu
+  kernel_sm90_float16_ll.cu
+  kernel_sm90_float32_kk.cu)
 
 list(TRANSFORM dropgemm_cuda_host PREPEND ${dropgemm_cuda_dir}/)
 list(TRANSFORM dropgemm_cuda_kernels PREPEND ${dropgemm_cuda_dir}/)
