@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.utils import unwrap_dead_wrappers
 
 from dropgemm.torch.calls import NO_MASK, MaskArguments, Product
 from dropgemm.torch.tracing import functorch_active
@@ -40,7 +41,9 @@ def differentiable(
 
     def run_backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         kept = list(ctx.others)
-        for place, tensor in zip(ctx.places, ctx.saved_tensors, strict=True):
+        # A vjp that is called later has tensors whose wrappers have died with the transformation.
+        tensors = unwrap_dead_wrappers(ctx.saved_tensors)
+        for place, tensor in zip(ctx.places, tensors, strict=True):
             kept[place] = tensor
         found = backward(ctx.needs_input_grad, tuple(kept), *gradients)
         return (*found, *[None] * (ctx.count - len(found)))
