@@ -51,6 +51,7 @@ METHODS = {
     "tile": "tile patterns",
     "gyro": "gyro",
 }
+DROPPED_OF_MODELS = {"block": "blocks", "row": "row patterns", "gyro": "gyro"}
 DROPPED_OF_LSTM = {
     "row": "inputs and output",
     "own:row": "and the hidden state, by patterns of its own",
@@ -171,6 +172,36 @@ def lstm() -> str:
     return markdown(header, lines) + source("lstm")
 
 
+def models(name: str) -> str:
+    """Parts of models: each method, and beside it under "medium"."""
+    rows = load(name)["rows"]
+    lines = []
+    for row in pick(rows, contender="dropgemm"):
+        case = {key: row[key] for key in ("activation", "batch", "p") if key in row}
+        (stock,) = pick(rows, contender="stock", **case)
+        (medium,) = pick(rows, contender="dropgemm medium", method=row["method"], **case)
+        lines.append(
+            [
+                *(f"{value:g}" if key == "p" else f"{value}" for key, value in case.items()),
+                DROPPED_OF_MODELS[row["method"]],
+                f"{stock['ms']:.0f} ms",
+                *(
+                    cell
+                    for own in (row, medium)
+                    for cell in (
+                        f"{own['ms']:.0f} ms ({spread(own['spread'])})",
+                        f"{times(own, 'stock')} / {times(own, 'medium')}",
+                    )
+                ),
+            ]
+        )
+    axes = list(case)
+    header = [*axes, "dropped", "stock PyTorch", "dropgemm (spread)", 'x stock / "medium"']
+    return markdown([*header, 'under "medium" (spread)', 'x stock / "medium"'], lines) + source(
+        name
+    )
+
+
 def table7() -> str:
     """One side pruned, forward, against our own dense product."""
     rows = pick(load("table7")["rows"], contender="dropgemm")
@@ -237,6 +268,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "searched": lambda: layers("searched"),
     "bf16": bf16,
     "lstm": lstm,
+    "feedforward": lambda: models("feedforward"),
+    "ensemble": lambda: models("ensemble"),
     "table7": table7,
     "floors": floors,
     "goals": goals.table,

@@ -42,3 +42,15 @@ def saved(monkeypatch):
     figures = []
     monkeypatch.setattr(figure, "savefig", lambda self, *_, **__: figures.append(self))
     return figures
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """Programs of bench/, which write their results elsewhere and leave torch as it was."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "bench"))
+    record = pytest.importorskip("record")
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(threads)

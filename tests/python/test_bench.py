@@ -12,17 +12,6 @@ import dropgemm as dg
 BENCH = Path(__file__).parents[2] / "bench"
 
 
-@pytest.fixture
-def bench(tmp_path, monkeypatch):
-    """Programs of bench/, which write their results elsewhere and leave torch as it was."""
-    monkeypatch.syspath_prepend(str(BENCH))
-    record = pytest.importorskip("record")
-    monkeypatch.setattr(record, "RESULTS", tmp_path)
-    threads = torch.get_num_threads()
-    yield tmp_path
-    torch.set_num_threads(threads)
-
-
 def run_layers(text):
     import layers
 
