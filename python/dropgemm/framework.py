@@ -191,7 +191,7 @@ class Framework:
         seed: int = 0,
         site: int = 0,
         step: Any = 0,
-        call: int = 0,
+        call: Any = 0,
     ) -> tuple[Array, Array]:
         """The bits of a pattern that is given, or drawn where there are thresholds; its scale."""
         bits = self.empty(bits_shape(layout.shape, layout.tile), np.uint32)

@@ -217,7 +217,7 @@ def drawn_mask_in(
     seed: int,
     site: int,
     step: Any,
-    call: int,
+    call: Any,
     keep_hint: float,
 ) -> tuple[TileMask, Array]:
     """drawn_mask() in a framework, which may have thresholds of its own; nothing is checked here.

@@ -172,14 +172,15 @@ def test_the_scale_array_scales_a_product(any_framework):
 
 def test_opcheck_pattern_mask():
     thresholds = torch.from_numpy(THRESHOLDS.view(np.int64))
-    drawn = (torch.tensor(3), thresholds, 70, 90, 8, 8, True, -1, False, 1, 0, -5, 2, 1)
-    given = (torch.tensor(0), None, 70, 90, 70, 1, False, 1, False, 4, 1, 0, 0, 0)
+    step, call = torch.tensor(3), torch.tensor(1)
+    drawn = (step, call, thresholds, 70, 90, 8, 8, True, -1, False, 1, 0, -5, 2)
+    given = (step, call, None, 70, 90, 70, 1, False, 1, False, 4, 1, 0, 0)
     for arguments in (drawn, given):
         opcheck(torch.ops.dropgemm.pattern_mask, arguments)
     with pytest.raises(TypeError, match=r"thresholds: expected torch\.int64 or"):
-        torch.ops.dropgemm.pattern_mask(drawn[0], thresholds.float(), *drawn[2:])
+        torch.ops.dropgemm.pattern_mask(step, call, thresholds.float(), *drawn[3:])
     with pytest.raises(ValueError, match="thresholds: expected a contiguous 1-D tensor"):
-        torch.ops.dropgemm.pattern_mask(drawn[0], thresholds[::2], *drawn[2:])
+        torch.ops.dropgemm.pattern_mask(step, call, thresholds[::2], *drawn[3:])
 
 
 @pytest.mark.parametrize("tile", [None, (8, 16)])

@@ -27,7 +27,9 @@ class Clock(torch.nn.Module):
 
     def __init__(self, process_group: distributed.ProcessGroup | None = None) -> None:
         super().__init__()
-        self.call = 0
+        # A tensor, so that one compiled step serves all calls of it. No buffer, which
+        # DistributedDataParallel would make rank 0's.
+        self.call = torch.zeros((), dtype=torch.int64, device="cpu")
         self.ranks = Ranks(process_group)
         self.total_steps: int | None = None  # of the schedules that read this clock
         self.handovers: list[Handover] = []  # between the modules of the model

@@ -222,7 +222,7 @@ class PatternDraws(_Latest):
         step = clock.step
         if needs_operator(step):
             return self.draw(step, clock.call, rows, width)
-        return self._once((int(step), clock.call, rows, width), self.draw)
+        return self._once((int(step), int(clock.call), rows, width), self.draw)
 
     def collapse(self) -> str:
         """What a linear skew does to the tiles of this weight; empty where it does nothing."""
@@ -236,7 +236,7 @@ class PatternDraws(_Latest):
             return row_layout(rows, width)
         return tile_layout(rows, width, self._tile, self._settings.skew)
 
-    def draw(self, step: int | Tensor, call: int, rows: int, width: int) -> Drawn:
+    def draw(self, step: int | Tensor, call: int | Tensor, rows: int, width: int) -> Drawn:
         """The pattern of any step and call."""
         if self.distribution is None:  # p = 1
             tile = self._tile or (max(rows, 1), 1)

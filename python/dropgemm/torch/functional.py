@@ -142,11 +142,11 @@ class Torch(Framework):
         seed: int = 0,
         site: int = 0,
         step: int | Tensor = 0,
-        call: int = 0,
+        call: int | Tensor = 0,
     ) -> tuple[Tensor, Tensor]:
-        """By the operator dropgemm::pattern_mask where the step is a tensor, or traced; thresholds
-        may be an int64 tensor."""
-        if isinstance(step, int) and not needs_operator():
+        """By the operator dropgemm::pattern_mask where the step is a tensor, or traced; call and
+        thresholds may be int64 tensors."""
+        if isinstance(step, int) and isinstance(call, int) and not needs_operator():
             bits = torch.empty(bits_shape(layout.shape, layout.tile), dtype=torch.uint32)
             scale = torch.empty((), dtype=torch.float32)
             if isinstance(thresholds, Tensor):
@@ -157,8 +157,8 @@ class Torch(Framework):
             )  # fmt: skip
             return bits, scale
         words, scale = torch.ops.dropgemm.pattern_mask(
-            _int64(step), _threshold_tensor(thresholds), *layout, period, offset,
-            ops.signed_seed(seed), site, call,
+            _int64(step), _int64(call), _threshold_tensor(thresholds), *layout, period, offset,
+            ops.signed_seed(seed), site,
         )  # fmt: skip
         return words.view(torch.uint32), scale
 

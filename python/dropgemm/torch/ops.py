@@ -163,22 +163,24 @@ def _bernoulli_mask_shape(
 
 
 def _pattern_mask(
-    step: Tensor, thresholds: Tensor | None, rows: int, cols: int, tile_rows: int, tile_cols: int,
-    tiles: bool, skew: int, linear: bool, period: int, offset: int, seed: int, site: int, call: int,
+    step: Tensor, call: Tensor, thresholds: Tensor | None, rows: int, cols: int, tile_rows: int,
+    tile_cols: int, tiles: bool, skew: int, linear: bool, period: int, offset: int, seed: int,
+    site: int,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     bits = _empty_bits(rows, cols, tile_rows, tile_cols)
     scale = torch.empty((), dtype=torch.float32)
+    _check_integer("call", call)
     _core.pattern_mask(
         bits.data_ptr(), rows, cols, tile_rows, tile_cols, tiles, skew, linear, period, offset,
-        operands.thresholds(thresholds), unsigned_seed(seed), site, (_step_address(step),), call,
-        scale.data_ptr(),
+        operands.thresholds(thresholds), unsigned_seed(seed), site, (_step_address(step),),
+        int(call), scale.data_ptr(),
     )  # fmt: skip
     return bits, scale
 
 
 def _pattern_mask_shape(
-    step: Tensor, thresholds: Tensor | None, rows: int, cols: int, tile_rows: int, tile_cols: int,
-    *rest: Any,
+    step: Tensor, call: Tensor, thresholds: Tensor | None, rows: int, cols: int, tile_rows: int,
+    tile_cols: int, *rest: Any,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     shape = bits_shape((rows, cols), (tile_rows, tile_cols))
     return step.new_empty(shape, dtype=torch.int32), step.new_empty((), dtype=torch.float32)
@@ -295,9 +297,9 @@ _OPERATORS: tuple[tuple[str, str, Callable[..., Any], Callable[..., Any]], ...] 
     ),
     (
         "pattern_mask",
-        "(Tensor step, Tensor? thresholds, SymInt rows, SymInt cols, SymInt tile_rows, "
-        "SymInt tile_cols, bool tiles, int skew, bool linear, int period, int offset, int seed, "
-        "int site, int call) -> (Tensor bits, Tensor scale)",
+        "(Tensor step, Tensor call, Tensor? thresholds, SymInt rows, SymInt cols, "
+        "SymInt tile_rows, SymInt tile_cols, bool tiles, int skew, bool linear, int period, "
+        "int offset, int seed, int site) -> (Tensor bits, Tensor scale)",
         _pattern_mask,
         _pattern_mask_shape,
     ),

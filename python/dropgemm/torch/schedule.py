@@ -80,11 +80,13 @@ class Schedule:
         Row and tile patterns differ between the calls of a step, for R-Drop and the like; gyro's
         masks do not. Put the backward of a checkpointed forward into it as well.
         """
-        before, self.clock.call = self.clock.call, to_integer("index", index, 0, CALL_END)
+        call, number = self.clock.call, to_integer("index", index, 0, CALL_END)
+        before = call.clone()
+        call.fill_(number)
         try:
             yield
         finally:
-            self.clock.call = before
+            call.copy_(before)
 
     def __repr__(self) -> str:
         """The method and how far the run is."""
