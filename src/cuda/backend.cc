@@ -4,11 +4,12 @@
 #include <cstdio>
 #include <vector>
 
+#include "cuda/compact.h"
 #include "cuda/gemm.h"
 #include "cuda/mask.h"
 #include "cuda/pattern.h"
-#include "cuda/pending.h"
 #include "cuda/runtime.h"
+#include "cuda/sgd.h"
 #include "registry.h"
 
 namespace dropgemm::cuda {

@@ -5,18 +5,22 @@ set(dropgemm_cuda_dir ${CMAKE_CURRENT_LIST_DIR})
 # Host code, compiled by the C++ compiler in both.
 set(dropgemm_cuda_host
   backend.cc
+  compact.cc
   gemm.cc
   kernel_sm90.cc
   mask.cc
   pattern.cc
-  pending.cc
   runtime.cc
+  sgd.cc
   tma.cc)
 # One kernel each.
 set(dropgemm_cuda_kernels
+  compact_lists.cu
+  compact_tiles.cu
   mask_bernoulli.cu
   mask_gyro.cu
-  pattern.cu)
+  pattern.cu
+  sgd.cu)
 # Kernels that only sm_90a has; emulator_sm90.cc stands for them.
 set(dropgemm_cuda_kernels_sm90
   kernel_sm90_bfloat16_kk.cu

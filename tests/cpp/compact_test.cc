@@ -194,10 +194,16 @@ class CompactTest : public GemmTest {
     check_compaction<float>(ctx_, c);
     check_compaction<double>(ctx_, c);
     check_compaction<BFloat16>(ctx_, c);
+    check_compaction<Float16>(ctx_, c);
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(All, CompactTest, ::testing::ValuesIn(implementations()), name_of);
+std::vector<Implementation> compacting() {
+  std::vector<Implementation> all = implementations();
+  all.push_back({kEmulated, ""});
+  return all;
+}
+INSTANTIATE_TEST_SUITE_P(All, CompactTest, ::testing::ValuesIn(compacting()), name_of);
 
 // Shapes x tiles x axes x orientations; layouts, keep rates and spare room take turns.
 TEST_P(CompactTest, EveryElementGoesWhereTheListsSay) {

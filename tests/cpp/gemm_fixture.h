@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cpu/isa.h"
+#include "every_backend.h"
 #include "gemm_case.h"
 
 namespace dropgemm::testing {
@@ -28,7 +29,7 @@ inline std::vector<Implementation> implementations() {
 class GemmTest : public ::testing::TestWithParam<Implementation> {
  protected:
   void SetUp() override {
-    ASSERT_TRUE(find_backend(GetParam().backend, &ctx_.backend).ok());
+    ASSERT_TRUE(find_tested(GetParam().backend, &ctx_.backend).ok());
     if (!GetParam().isa.empty()) {
       ASSERT_TRUE(cpu::use_isa(GetParam().isa).ok());
       ASSERT_EQ(GetParam().isa, cpu::isa_name());

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "dropgemm/backend.h"
+#include "every_backend.h"
 
 namespace dropgemm {
 namespace {
@@ -62,7 +63,7 @@ std::vector<SgdArgs> every_option() {
 
 class SgdTest : public testing::TestWithParam<std::string> {
  protected:
-  void SetUp() override { ASSERT_TRUE(find_backend(GetParam(), &ctx_.backend).ok()); }
+  void SetUp() override { ASSERT_TRUE(find_tested(GetParam(), &ctx_.backend).ok()); }
 
   // Each element of w and v is off the reference's, which works in float64, by at most the rounding
   // of the factors and operations that lead to it: eps / 2 of every partial result, of which there
@@ -179,7 +180,7 @@ TEST_P(SgdTest, WhatIsNotFiniteSpreads) {
   for (const float value : w) EXPECT_TRUE(std::isnan(value));
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, SgdTest, testing::Values("reference", "cpu"),
+INSTANTIATE_TEST_SUITE_P(Backends, SgdTest, testing::Values("reference", "cpu", kEmulated),
                          [](const auto& each) { return each.param; });
 
 class SgdCheck : public testing::Test {
