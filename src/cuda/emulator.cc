@@ -15,6 +15,7 @@ namespace {
 constexpr std::int32_t kLanes = 32;
 constexpr std::int32_t kMaxThreads = 1024;
 constexpr std::size_t kStackBytes = 256 << 10;
+constexpr std::size_t kColour = 17 * 64;
 constexpr std::size_t kSharedBytes = 227 << 10;  // what a block of sm_90 may have
 constexpr std::size_t kSharedAlignment = 1024;
 constexpr int kPoison = 0xFF;  // a NaN in every floating-point type
@@ -50,6 +51,9 @@ struct Fibre {
   jmp_buf at;        // where it goes on
   bool started = false;
   bool running = false;  // has not returned from the kernel
+  // What it waits for: the barrier to leave this generation. Null: nothing.
+  const Barrier* barrier = nullptr;
+  std::int64_t generation = 0;
   std::int32_t thread = 0;
   CopyGroup copies;  // not committed yet
   std::deque<CopyGroup> groups;
@@ -75,8 +79,13 @@ struct Machine {
 };
 
 Machine& machine() {
-  thread_local std::unique_ptr<Machine> own = std::make_unique<Machine>();
-  return *own;
+  thread_local std::unique_ptr<Machine> own;
+  thread_local Machine* here = nullptr;  // without the guard of what has a destructor
+  if (here == nullptr) {
+    own = std::make_unique<Machine>();
+    here = own.get();
+  }
+  return *here;
 }
 
 Warp& warp_of(Machine* m) { return m->warps[m->current->thread / kLanes]; }
@@ -92,7 +101,10 @@ void wait(Machine* m, Barrier* barrier) {
   ++barrier->arrived;
   m->moved = true;
   barrier->open_if_full();
-  while (barrier->generation == generation) yield(m);
+  if (barrier->generation != generation) return;
+  m->current->barrier = barrier;
+  m->current->generation = generation;
+  yield(m);
 }
 
 void perform(const CopyGroup& group) {
@@ -126,7 +138,9 @@ void start(Fibre* fibre) {
   fibre->stack = std::make_unique<char[]>(kStackBytes);
   getcontext(&fibre->first);
   fibre->first.uc_stack.ss_sp = fibre->stack.get();
-  fibre->first.uc_stack.ss_size = kStackBytes;
+  // Stacks that began at the same offset would share the same few sets of a cache.
+  fibre->first.uc_stack.ss_size =
+      kStackBytes - kColour * static_cast<std::size_t>(fibre->thread % 64);
   fibre->first.uc_link = nullptr;
   makecontext(&fibre->first, live, 0);
   fibre->started = true;
@@ -149,10 +163,18 @@ void begin_block(Machine* m, std::int32_t threads) {
     Fibre& fibre = m->fibres[t];
     fibre.thread = t;
     fibre.running = true;
+    fibre.barrier = nullptr;
     fibre.copies.clear();
     fibre.groups.clear();
   }
   std::memset(m->shared_begin(), kPoison, m->shared_bytes);
+}
+
+bool waits(Fibre* fibre) {
+  if (fibre->barrier == nullptr) return false;
+  if (fibre->barrier->generation == fibre->generation) return true;
+  fibre->barrier = nullptr;
+  return false;
 }
 
 // False where threads wait for one another for ever.
@@ -160,11 +182,11 @@ bool run_block(Machine* m, std::int32_t threads) {
   begin_block(m, threads);
   for (bool upwards = true;; upwards = !upwards) {
     bool left = false;
-    m->moved = false;
+    m->moved = false;  // set by whoever is resumed
     for (std::int32_t i = 0; i < threads; ++i) {
       Fibre* const fibre = &m->fibres[upwards ? i : threads - 1 - i];
       if (!fibre->running) continue;
-      resume(m, fibre);
+      if (!waits(fibre)) resume(m, fibre);
       left = left || fibre->running;
     }
     if (!left) return true;
