@@ -98,7 +98,8 @@ struct GemmShape {
 [[nodiscard]] Status gemm_workspace_bytes(const Context& ctx, const GemmArgs& args,
                                           std::size_t* bytes);
 
-// How a backend goes about a product: decided by shapes, tiles and keep_hint alone.
+// How a backend goes about a product: decided by shapes, tiles and keep_hint alone. Masks that turn
+// out to drop nothing may be left out.
 enum class GemmPath : std::int32_t {
   kNone = 0,     // nothing to multiply: an empty D, or K == 0
   kDense = 1,    // no mask on the way in that has to be looked at

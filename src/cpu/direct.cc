@@ -111,6 +111,13 @@ void point_sides(const Product<F>& p, DirectProduct<F>* d) {
   if (d->turned) std::swap(d->left, d->right);
 }
 
+// Of a block of depth, for each unit.
+template <class F>
+std::int64_t most_runs(const Product<F>& p, std::int64_t k_block) {
+  if (p.plan.path == GemmPath::kPruned) return k_block / p.plan.unit_k + 2;
+  return p.plan.path == GemmPath::kCompact ? k_block : 1;
+}
+
 bool reads_vectors_in_place(std::int64_t lane_stride, std::int64_t extent, std::int64_t nr) {
   return lane_stride == 1 && extent >= nr;
 }
@@ -140,8 +147,7 @@ DirectProduct<F> make_direct(const Product<F>& p, Arena& arena) {
   d.packs_left = d.streams_left && depth_of_left != 1 && s.k <= kSmallK;
   d.packs_right = !reads_vectors_in_place(d.turned ? strides.m : strides.n, lanes, nr);
   d.k_block = std::min(s.k, 2 * (d.streams_left ? kDepthPacked : kDepthInPlace));
-  const bool pruned = p.plan.path == GemmPath::kPruned;
-  d.runs_per_unit = pruned ? d.k_block / p.plan.unit_k + 2 : d.k_block;
+  d.runs_per_unit = most_runs(p, d.k_block);
   d.windows = arena.take<Window>(most_windows(lanes, nr));
   if (d.streams_left) d.packed_right = arena.take<typename F::Sum>(up(lanes, nr) * nr * s.k);
   Arena measure({});

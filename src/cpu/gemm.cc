@@ -22,8 +22,10 @@
 namespace dropgemm::cpu {
 namespace {
 
-// Below this many multiply-adds a second thread costs more than it brings.
-constexpr double kSerialWork = 2e6;
+// Below this many multiply-adds a second thread costs more than it brings; an element that is read
+// or written takes as long as so many of them.
+constexpr double kSerialWork = 1.1e6;
+constexpr double kElementWork = 4;
 
 int this_thread() {
 #if defined(_OPENMP)
@@ -214,8 +216,9 @@ void run_team(const Product<F>& p, const DirectProduct<F>* direct,
 
 int threads_for(const Context& ctx, const GemmArgs& args, const GemmPlan& plan) {
   const GemmShape s = gemm_shape(args);
-  const double work =
-      static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k) * plan.work;
+  const auto m = static_cast<double>(s.m), n = static_cast<double>(s.n);
+  const auto k = static_cast<double>(s.k);
+  const double work = plan.work * (m * n * k + kElementWork * (m * k + k * n + m * n));
   return work < kSerialWork ? 1 : thread_count(ctx.num_threads);
 }
 
@@ -239,10 +242,11 @@ void run(Product<F>& p, DirectProduct<F>& direct) {
 
 // Runs the product in the caller's workspace, or in this thread's, which grows to what it takes.
 template <class F>
-Status run_in_workspace(const Context& ctx, const GemmArgs& args, const GemmPlan& plan) {
+Status run_in_workspace(const Context& ctx, const GemmArgs& args, const GemmPlan& plan,
+                        int threads) {
   const bool given = ctx.workspace != nullptr;
   Arena arena(given ? Memory{ctx.workspace, ctx.workspace_bytes} : thread_workspace(0));
-  Product<F> p = make_product<F>(args, plan, threads_for(ctx, args, plan), arena);
+  Product<F> p = make_product<F>(args, plan, threads, arena);
   DirectProduct<F> direct = make_direct(p, arena);
   if (arena.fits()) {
     run(p, direct);
@@ -253,7 +257,7 @@ Status run_in_workspace(const Context& ctx, const GemmArgs& args, const GemmPlan
   if (thread_workspace(arena.bytes()).data == nullptr) {
     return {StatusCode::kBackendError, "gemm: no memory for " + needed + " of workspace"};
   }
-  return run_in_workspace<F>(ctx, args, plan);
+  return run_in_workspace<F>(ctx, args, plan, threads);
 }
 
 // Calls run(Format) with the one that the numbers of these arguments have here.
@@ -299,10 +303,20 @@ std::int32_t gemm(const Context* ctx, const GemmArgs* args, ErrorText error) {
                    "a: expected float32, float64 or bfloat16 on the cpu backend, got float16"},
                   error);
   }
+  GemmPlan plan = make_plan(*args);
+  const int threads = threads_for(*ctx, *args, plan);
+  // Masks without a zero are as good as none, whatever the hints. That takes no more workspace.
+  GemmArgs unmasked;
+  if (plan.path != GemmPath::kDense && drops_nothing(*args)) {
+    unmasked = *args;
+    unmasked.a_mask = unmasked.b_mask = unmasked.d_mask = nullptr;
+    args = &unmasked;
+    plan = make_plan(unmasked);
+  }
   Status status;
-  const GemmPlan plan = make_plan(*args);
-  with_format(*args,
-              [&](auto format) { status = run_in_workspace<decltype(format)>(*ctx, *args, plan); });
+  with_format(*args, [&](auto format) {
+    status = run_in_workspace<decltype(format)>(*ctx, *args, plan, threads);
+  });
   return report(status, error);
 }
 

@@ -124,7 +124,31 @@ std::int64_t units_of(std::int64_t extent, std::int64_t unit) {
   return unit == 0 ? 0 : (extent + unit - 1) / unit;
 }
 
+bool keeps_everything(const TileMaskView& mask) {
+  std::int64_t rows = ceil_div(mask.rows, mask.tile_rows);
+  std::int64_t cols = ceil_div(mask.cols, mask.tile_cols);
+  if (mask.transposed) std::swap(rows, cols);
+  if (cols == 0) return true;
+  const std::int64_t words = (cols + 31) / 32;
+  const std::uint32_t last = ~std::uint32_t{0} >> (words * 32 - cols);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    const std::uint32_t* row = mask.bits + i * words;
+    for (std::int64_t w = 0; w + 1 < words; ++w) {
+      if (~row[w] != 0) return false;
+    }
+    if ((~row[words - 1] & last) != 0) return false;
+  }
+  return true;
+}
+
 }  // namespace
+
+bool drops_nothing(const GemmArgs& args) {
+  for (const TileMaskView* mask : {args.a_mask, args.b_mask, args.d_mask}) {
+    if (mask != nullptr && !keeps_everything(*mask)) return false;
+  }
+  return true;
+}
 
 void layout_axes(const GemmArgs& args, const GemmPlan& plan, Arena& arena, CompactAxes* axes) {
   const GemmShape s = gemm_shape(args);

@@ -11,6 +11,9 @@
 
 namespace dropgemm::cpu {
 
+// Whether every bit of every mask is 1. Mostly answered by a mask's first words.
+[[nodiscard]] bool drops_nothing(const GemmArgs& args);
+
 // ---- compaction ------------------------------------------------------------------------------
 
 // Why a position of M or N is, or is not, multiplied.

@@ -168,6 +168,45 @@ TEST_P(GemmTest, InAForkedChild) {
   EXPECT_EQ(WEXITSTATUS(state), 0);
 }
 
+// Masks without a zero: the bits of no masks at all, in the workspace that masks of these tiles and
+// hints take. Small dimensions on each side, and none.
+TEST_P(GemmTest, MasksThatDropNothing) {
+  const TileSize tiles[] = {{1, 1}, {4096, 1}, {4096, 32}, {64, 32}, {24, 40}};
+  const GemmShape shapes[] = {{8, 300, 700}, {300, 10, 2200}, {300, 330, 40}, {150, 200, 300}, {5, 7, 0}};
+  std::mt19937_64 random(11);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  for (const GemmShape& s : shapes) {
+    Array<float> a(s.m, s.k, Layout::kRowMajor), b(s.n, s.k, Layout::kRowMajor);
+    a.fill([&](auto, auto) { return uniform(random); });
+    b.fill([&](auto, auto) { return uniform(random); });
+    for (const TileSize& tile : tiles) {
+      const Mask ma(s.m, s.k, tile, 1, false, random), md(s.m, s.n, tile, 1, false, random);
+      TileMaskView a_mask = *ma.view(), d_mask = *md.view();
+      if (s.k == 0) a_mask.bits = nullptr;  // of no words
+      for (const double hint : {0.3, 1.0}) {
+        a_mask.keep_hint = d_mask.keep_hint = hint;
+        Array<float> with(s.m, s.n, Layout::kRowMajor), without(s.m, s.n, Layout::kRowMajor);
+        GemmArgs args;
+        args.a = a.view(), args.b = b.view(), args.trans_b = true, args.d = without.view();
+        Context ctx = ctx_;
+        ctx.num_threads = 2;
+        ASSERT_TRUE(gemm(ctx, args).ok());
+        args.d = with.view(), args.a_mask = &a_mask, args.d_mask = &d_mask;
+        std::size_t bytes = 0;
+        ASSERT_TRUE(gemm_workspace_bytes(ctx, args, &bytes).ok());
+        GuardedWorkspace workspace(bytes);
+        ctx.workspace = workspace.data(), ctx.workspace_bytes = bytes;
+        ASSERT_TRUE(gemm(ctx, args).ok());
+        EXPECT_TRUE(workspace.intact());
+        without.fill([&](auto i, auto j) {
+          EXPECT_EQ(with.at(i, j), without.at(i, j)) << i << ", " << j;
+          return without.at(i, j);
+        });
+      }
+    }
+  }
+}
+
 // What compaction leaves is cut into other blocks than the workspace was laid out for: several
 // passes of depth become one, wide strips of B become narrow or wide ones.
 TEST_P(GemmTest, CompactionCutsOtherBlocks) {
