@@ -13,7 +13,8 @@ DATASET := $(VENV)/debian/usr/share/datasets/fashion-mnist/train-images-idx3-uby
 # [build-system] requires of pyproject.toml, with the cmake and ninja it would fetch by itself.
 BUILD_REQUIREMENTS := "scikit-build-core>=1.0" "nanobind>=3.0" "cmake>=3.25" "ninja>=1.11"
 PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS)
-INSTALL_PACKAGE = $(PIP_INSTALL) --no-build-isolation -Cbuild-dir=build/python
+INSTALL_PACKAGE = $(PIP_INSTALL) --no-build-isolation -Cbuild-dir=build/python \
+  -Ccmake.define.DROPGEMM_XLA_FFI_INCLUDE_DIR=$$(ls -d $(CURDIR)/$(VENV)/jaxlib/include 2>/dev/null)
 
 PACKAGE_SOURCES := CMakeLists.txt pyproject.toml LICENSE $(wildcard README.md) \
   $(shell find src include python -type f -not -path '*/__pycache__/*' 2>/dev/null)
@@ -67,8 +68,13 @@ $(STAMPS)/build: $(STAMPS)/venv Makefile
 	  { echo "make: pip could not install the build tools: is there a network?" >&2; exit 1; }
 	@touch $@
 
+$(STAMPS)/jaxlib: $(STAMPS)/venv pyproject.toml third_party/jaxlib.sh
+	PIP_ARGS='$(PIP_ARGS)' third_party/jaxlib.sh || \
+	  echo "make: going on without the headers of XLA: functions that JAX compiles will not work" >&2
+	@touch $@
+
 # pyproject.toml pins torch: any other version may come with gigabytes of CUDA.
-$(STAMPS)/install: $(STAMPS)/build $(PACKAGE_SOURCES)
+$(STAMPS)/install: $(STAMPS)/build $(STAMPS)/jaxlib $(PACKAGE_SOURCES)
 	@echo 'pip install ".[test,demo]"'
 	@$(INSTALL_PACKAGE) ".[test,demo]" || \
 	  { echo "make: pip could not install dropgemm (a build error stands above; otherwise: is there a network?)" >&2; exit 1; }

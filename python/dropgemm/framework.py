@@ -144,6 +144,15 @@ class Framework:
             raise ValueError("bits: expected a contiguous array, got a strided one")
         return bits
 
+    def check_padding(self, bits: Array, used: int) -> Array:
+        """Bits of whose last words the lowest `used` bits alone may be 1; ValueError for others."""
+        if (self.view("bits", bits)[:, -1] >> np.uint32(used)).any():
+            raise ValueError(
+                f"bits: expected 0 in the padding after column tile {used - 1} of "
+                "the last word, got 1"
+            )
+        return bits
+
     def core_bits(self, bits: Array) -> NDArray | int:
         """Bits as dropgemm._core takes them: an array, or an address that `bits` keeps alive."""
         return self.view("bits", bits)
@@ -159,6 +168,10 @@ class Framework:
         if step.dtype.kind not in "iu":
             raise TypeError(f"step: expected an integer array, got {step.dtype}")
         return self.view("step", step).astype(np.int64, copy=False)
+
+    def read_step(self, step: Array) -> int:
+        """The value of what to_step() made."""
+        return int(step)
 
     def bernoulli_bits(
         self,
@@ -231,8 +244,8 @@ class Framework:
             result = self.empty(shape, a.dtype)
         else:
             result = self.writable(out)
-        scale_value, scale_array = self._factor("scale", scale)
-        out_scale_value, out_scale_array = self._factor("out_scale", out_scale)
+        scale_value, scale_array = self.factor("scale", scale)
+        out_scale_value, out_scale_array = self.factor("out_scale", out_scale)
         _core.matmul(
             operand(self.view("a", a)),
             operand(self.view("b", b)),
@@ -244,8 +257,8 @@ class Framework:
             bool(trans_b),
             scale_value,
             out_scale_value,
-            scale_array,
-            out_scale_array,
+            self.view("scale", scale_array) if scale_array is not None else None,
+            self.view("out_scale", out_scale_array) if out_scale_array is not None else None,
             operand(self.view("addend", addend)) if addend is not None else None,
             operand(self.view("bias", bias)) if bias is not None else None,
             activation,
@@ -279,7 +292,7 @@ class Framework:
         _core.expand(operand(matrix), operand(x), mask.arguments(), axis)
         return self.wrap(x)
 
-    def _factor(self, name: str, value: object) -> tuple[float, NDArray | None]:
+    def factor(self, name: str, value: object) -> tuple[float, Array | None]:
         """A factor as (number, None) or (1, array of no dimension)."""
         if not isinstance(value, self.kind):
             return to_number(name, value), None
@@ -289,7 +302,7 @@ class Framework:
                 f"{name}: expected a number or a float32 array of no dimension, "
                 f"got {value.dtype} of shape {tuple(value.shape)}"
             )
-        return 1.0, self.view(name, value)
+        return 1.0, value
 
 
 class NumPy(Framework):

@@ -47,8 +47,8 @@ def matmul(
 
     Returns out, or a new [M, N] array of the operands' framework. On PyTorch tensors this is the
     operator dropgemm::matmul, with gradients for a, b, bias and addend; out= then needs all
-    operands to be without gradient. On JAX arrays it runs at once, outside of jit, grad and vmap,
-    and has no out=.
+    operands to be without gradient. On JAX arrays it may stand in jit, grad (of any order) and
+    shard_map, and has no out=.
 
     Raises ValueError for shapes, masks, read-only or overlapping outputs and TypeError for kinds
     and dtypes, saying operand, expected, got.

@@ -259,9 +259,9 @@ def sample_pattern(
     seed = to_integer("seed", seed, 0, SEED_END)
     site = to_integer("site", site, 0, SITE_END)
     call = to_integer("call", call, 0, CALL_END)
-    _, at = to_step(step, None)
+    framework, at = to_step(step, None)
     if not isinstance(at, int):
-        at = min(max(int(at), 0), STEP_END - 1)
+        at = min(max(framework.read_step(at), 0), STEP_END - 1)
     period, offset = _core.sample_pattern(thresholds, seed, site, at, call)
     return period, offset
 

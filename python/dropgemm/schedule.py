@@ -180,7 +180,7 @@ class GyroSchedule:
         batch = to_integer("batch", batch, 0, BATCH_END)
         part = to_part(batch, rank, world, rank_policy)
         framework, at = to_step(step, None)
-        now = max(int(at), 0)
+        now = at if isinstance(at, int) else max(framework.read_step(at), 0)
         rows = self._core.group_rows(now, part.batch)
         groups = slice(part.first // rows, ceil_div(part.first + batch, rows))
         numbers = self._core.ids(now, part.batch)[groups]

@@ -22,6 +22,7 @@ class TileMask:
     and never what comes out; read from the bits where it is not given.
 
     Raises TypeError and ValueError for bits of another kind, dtype or shape, or with padding set.
+    Of bits that JAX traces padding is cleared in place of that, and keep_hint has to be given.
 
     >>> mask = dg.TileMask(np.array([[0b01], [0b11]], np.uint32), shape=(4, 6), tile=(2, 3))
     >>> mask
@@ -57,20 +58,16 @@ class TileMask:
         framework = framework_of("bits", bits)
         shape, tile = to_pair("shape", shape, 0), to_pair("tile", tile, 1)
         bits = framework.check_bits(bits)
-        words = framework.view("bits", bits)
         expected = bits_shape(shape, tile)
         if tuple(bits.shape) != expected:
             raise ValueError(
                 f"bits: expected shape {expected} for a mask of {shape} in tiles of {tile}, "
                 f"got {tuple(bits.shape)}"
             )
-        self._set(bits, framework, shape, tile, 1.0, False)
         used = ceil_div(shape[1], tile[1]) % 32
-        if used and (words[:, -1] >> np.uint32(used)).any():
-            raise ValueError(
-                f"bits: expected 0 in the padding after column tile {used - 1} of "
-                "the last word, got 1"
-            )
+        if used:
+            bits = framework.check_padding(bits, used)
+        self._set(bits, framework, shape, tile, 1.0, False)
         self.keep_hint = self.keep_rate if keep_hint is None else to_rate("keep_hint", keep_hint)
 
     def _set(

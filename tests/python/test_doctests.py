@@ -6,19 +6,23 @@ import numpy as np
 import pytest
 
 import dropgemm as dg
+import dropgemm.jax
 
 NAMES = [name for name in dg.__all__ if name != "__version__"]
 
 
-def examples(name):
+def examples(name, module=dg):
     """Those of a name and, for a class, of its members; they see nothing of the module."""
-    found = doctest.DocTestFinder().find(getattr(dg, name), name, globs={"np": np, "dg": dg})
+    found = doctest.DocTestFinder().find(getattr(module, name), name, globs={"np": np, "dg": dg})
     return [test for test in found if test.examples]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_examples_of_a_public_name_are_true(name):
-    tests = examples(name)
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [*((name, dg) for name in NAMES), *((name, dropgemm.jax) for name in dropgemm.jax.__all__)],
+)
+def test_the_examples_of_a_public_name_are_true(name, module):
+    tests = examples(name, module)
     assert tests, f"{name}: expected an example in its docstring, got none"
     report = []
     for test in tests:

@@ -10,7 +10,11 @@ from torch import nn
 import dropgemm as dg
 
 ROOT = Path(__file__).parent.parent.parent
-GUIDES = [ROOT / "python" / "README.md", ROOT / "README.md"]
+GUIDES = [
+    ROOT / "python" / "README.md",
+    ROOT / "README.md",
+    ROOT / "python" / "dropgemm" / "jax" / "README.md",
+]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXPECTED = re.compile(r"^ *print\(.*\)  # (.*)$", re.MULTILINE)
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
@@ -28,6 +32,10 @@ def run(path, namespace, capsys):
 
 def test_the_python_guide_runs(capsys):
     run(GUIDES[0], {"__name__": "guide"}, capsys)
+
+
+def test_the_jax_guide_runs(capsys):
+    run(GUIDES[2], {"__name__": "guide"}, capsys)
 
 
 def test_the_readmes_excerpts_run_in_a_training_script(capsys):

@@ -1,5 +1,9 @@
-"""JAX arrays in the functional API; nothing has to be imported from here for that.
+"""JAX: products with tile masks that can be compiled, differentiated and sharded, and layers.
 
-Where JAX is imported, dropgemm.matmul and the masks take its arrays on the CPU and give new ones.
-They run at once, on values: jit, grad and vmap cannot go through them.
+dropgemm.matmul and the masks take JAX arrays without anything from here: at once on values that
+lie in the CPU's memory, as XLA's foreign functions where JAX traces.
 """
+
+from dropgemm.jax.layers import dense, linear, matmul
+
+__all__ = ["dense", "linear", "matmul"]

@@ -1,57 +1,80 @@
-"""The functional API on JAX arrays in the CPU's memory: NumPy's, on views of them.
+"""The functional API on JAX arrays: at once where there are values, traced where JAX traces.
 
-Operands are looked at through DLPack, results are given to JAX the same way; neither is copied.
+Arrays with values in the memory of cpu:0 are looked at through DLPack and results are given to JAX
+the same way, as NumPy's are; neither is copied. Tracers, and arrays on other CPU devices, go
+through XLA's foreign functions (ffi.py, autodiff.py) to the same core, and get the same bits.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jax.core import Tracer
 
+from dropgemm import _core
 from dropgemm.arrays import find_framework
-from dropgemm.framework import HIGHEST, MEDIUM, Array, Framework, NDArray, is_bfloat16
+from dropgemm.framework import (
+    HIGHEST,
+    MEDIUM,
+    Array,
+    Framework,
+    NDArray,
+    Pair,
+    bits_shape,
+    check_floats,
+    compact_matrix,
+    is_bfloat16,
+)
+from dropgemm.jax import autodiff, ffi, masks
+from dropgemm.jax.ffi import Operands, Product
 from dropgemm.tile_mask import TileMask
+
+if TYPE_CHECKING:
+    from dropgemm.pattern import PatternLayout
 
 _config: Any = jax.config  # whose settings carry no types
 _MEDIUM_NAMES = ("bfloat16", "BF16_BF16_F32")
 _ALIGNMENT = 64  # bytes; XLA's own of the CPU, which copies what it is given at any other
+_STEPS = (np.int32, np.uint32, np.int64)  # dtypes that the foreign functions read
 
 
 class Jax(Framework):
-    """JAX arrays with values, on the CPU device that DLPack means."""
+    """JAX arrays on CPU devices, and tracers."""
 
     name = "jax"
     noun = "a JAX array"
     kind = jax.Array
 
     def check(self, name: str, array: Array) -> None:
-        """Refuses tracers, donated arrays, other devices, and float64 that JAX would not return."""
-        _check_values(name, array)
+        """Refuses donated arrays, other devices, and float64 that JAX would not return."""
         if not isinstance(array.dtype, np.dtype):
             raise TypeError(f"{name}: expected an array of numbers, got {array.dtype}")
-        devices = array.devices()
-        if len(devices) != 1:
-            raise TypeError(
-                f"{name}: expected a JAX array on one device, got one over {len(devices)}"
-            )
-        (device,) = devices
-        if device.platform != "cpu" or device.local_hardware_id != 0:
-            raise TypeError(f"{name}: expected a JAX array on cpu:0, got one on {device}")
+        if isinstance(array, Tracer):
+            return
+        if array.is_deleted():
+            raise ValueError(f"{name}: expected an array with values, got a deleted or donated one")
+        for device in array.devices():
+            if device.platform != "cpu":
+                raise TypeError(f"{name}: expected a JAX array on CPU devices, got one on {device}")
         if array.dtype == np.float64 and not _config.jax_enable_x64:
             raise TypeError(
                 f"{name}: expected float32 where jax_enable_x64 is off, as it is here, got float64"
             )
 
     def view(self, name: str, array: Array) -> NDArray:
-        """Read-only, after waiting for the values."""
-        _check_values(name, array)  # of bits too, which a transformation may have put into a mask
-        if is_bfloat16(array):
-            return np.asarray(array)  # a view too; DLPack has no such dtype for NumPy
+        """Read-only, after waiting for the values; a copy where they are on several devices."""
+        if isinstance(array, Tracer):
+            raise TypeError(
+                f"{name}: expected a JAX array with values, got a {type(array).__name__}: "
+                "what depends on values is for outside of jit, grad and vmap"
+            )
+        if is_bfloat16(array) or not _at_hand(array):
+            return np.asarray(array)  # of bfloat16 a view too, which DLPack has not for NumPy
         if array.dtype.kind == "V":
             raise TypeError(f"{name}: expected a dtype that NumPy has, got {array.dtype}")
         return np.from_dlpack(array)
@@ -65,10 +88,9 @@ class Jax(Framework):
         return memory[start : start + size].view(dtype).reshape(shape)
 
     def wrap(self, result: NDArray) -> Array:
-        """Of JAX's default integer width, where the result is of int64."""
-        if is_bfloat16(result):
-            return jax.dlpack.from_dlpack(result.view(np.uint16)).view(result.dtype)
-        return jax.dlpack.from_dlpack(result)
+        """Of JAX's default integer width, where the result is of int64; on no device of a user's
+        choice, so that it goes with arrays of any."""
+        return jax.device_put(result)
 
     def default_precision(self) -> int:
         """Medium within jax.default_matmul_precision("bfloat16"), and where that is configured."""
@@ -78,18 +100,198 @@ class Jax(Framework):
         """None is."""
         raise TypeError("out: expected None, as JAX arrays are not written to, got a JAX array")
 
+    # --- Masks ------------------------------------------------------------------------------------
 
-def _check_values(name: str, array: Array) -> None:
-    if isinstance(array, Tracer):
-        raise TypeError(
-            f"{name}: expected a JAX array with values, got a {type(array).__name__}; dropgemm "
-            "runs at once and has no derivatives here: call it outside of jit, grad and vmap"
+    def check_bits(self, bits: Array) -> Array:
+        """Any of uint32: arrays of JAX have no gaps."""
+        if bits.dtype != np.uint32:
+            raise TypeError(f"bits: expected uint32, got {bits.dtype}")
+        return bits
+
+    def check_padding(self, bits: Array, used: int) -> Array:
+        """Cleared where it is traced, as the core would read past the matrix there."""
+        if _at_hand(bits):
+            return super().check_padding(bits, used)
+        legal = np.full(bits.shape[1], 0xFFFFFFFF, np.uint32)
+        legal[-1] = (1 << used) - 1
+        return bits & legal
+
+    def to_dense(self, mask: TileMask) -> Array:
+        """By JAX's own operations where it is traced."""
+        return super().to_dense(mask) if _at_hand(mask.bits) else masks.dense(mask)
+
+    def to_step(self, step: Array) -> Array:
+        """Stays an array of JAX where it is traced."""
+        if _at_hand(step) or step.dtype.kind not in "iu":
+            return super().to_step(step)
+        return (
+            step
+            if step.dtype in _STEPS
+            else step.astype(jnp.int64 if step.itemsize == 8 else jnp.int32)
         )
-    if array.is_deleted():
-        raise ValueError(f"{name}: expected an array with values, got a deleted or donated one")
+
+    def read_step(self, step: Array) -> int:
+        """TypeError where it is traced."""
+        return int(self.view("step", step))
+
+    def bernoulli_bits(
+        self,
+        shape: Pair,
+        tile: Pair,
+        p: float,
+        seed: int,
+        site: int,
+        step: Any,
+        call: int,
+        first_row: int,
+    ) -> Array:
+        """A foreign function where the step is traced."""
+        arguments = (shape, tile, p, seed, site, step, call, first_row)
+        if _traces(step):
+            return ffi.bernoulli_bits(*arguments)
+        return super().bernoulli_bits(*arguments)
+
+    def gyro_bits(self, shape: Pair, tile: Pair, arguments: tuple[Any, ...]) -> Array:
+        """A foreign function where the step is traced."""
+        if any(_traces(argument) for argument in arguments):
+            return ffi.gyro_bits(shape, tile, arguments)
+        return super().gyro_bits(shape, tile, arguments)
+
+    def pattern_bits(
+        self,
+        layout: PatternLayout,
+        period: int,
+        offset: int,
+        thresholds: NDArray | None = None,
+        seed: int = 0,
+        site: int = 0,
+        step: Any = 0,
+        call: int = 0,
+    ) -> tuple[Array, Array]:
+        """A foreign function where the step is traced."""
+        if thresholds is not None and _traces(step):
+            return ffi.pattern_bits(layout, thresholds, seed, site, step, call)
+        return super().pattern_bits(layout, period, offset, thresholds, seed, site, step, call)
+
+    # --- Products ---------------------------------------------------------------------------------
+
+    def matmul(
+        self,
+        a: Array,
+        b: Array,
+        a_mask: TileMask | None,
+        b_mask: TileMask | None,
+        out_mask: TileMask | None,
+        trans_a: bool,
+        trans_b: bool,
+        bias: Array | None,
+        addend: Array | None,
+        activation: int,
+        scale: Any,
+        out_scale: Any,
+        precision: int | None,
+        out: Array | None,
+    ) -> Array:
+        """A foreign function where any operand is traced."""
+        given = (a, b, a_mask, b_mask, out_mask, bias, addend)
+        if out is not None or _at_hand(*given, scale, out_scale):
+            return super().matmul(
+                a, b, a_mask, b_mask, out_mask, trans_a, trans_b, bias, addend, activation,
+                scale, out_scale, precision, out,
+            )  # fmt: skip
+        scale_value, scale_array = self.factor("scale", scale)
+        out_scale_value, out_scale_array = self.factor("out_scale", out_scale)
+        product = Product(
+            bool(trans_a), bool(trans_b), activation, scale_value, out_scale_value,
+            self.default_precision() if precision is None else precision,
+        )  # fmt: skip
+        operands = Operands(*given, scale_array, out_scale_array)
+        _check_product(product, operands)
+        return autodiff.multiply(product, operands)
+
+    # --- Compaction -------------------------------------------------------------------------------
+
+    def compact(self, x: Array, mask: TileMask, axis: int, size: int) -> Array:
+        """A foreign function where an operand is traced."""
+        if _at_hand(x, mask):
+            return super().compact(x, mask, axis, size)
+        check_floats("x", x)
+        return autodiff.compact(x, mask, axis, size)
+
+    def expand(self, xc: Array, mask: TileMask, axis: int) -> Array:
+        """A foreign function where an operand is traced."""
+        if _at_hand(xc, mask):
+            return super().expand(xc, mask, axis)
+        check_floats("xc", xc)
+        compact_matrix(xc, mask.tile, axis)
+        return autodiff.expand(xc, mask, axis)
 
 
 JAX = Jax()
+
+
+def _traces(value: object) -> bool:
+    return isinstance(value, jax.Array) and not _at_hand(value)
+
+
+def _at_hand(*values: object) -> bool:
+    """Whether everything has values, in memory that the core may read at once."""
+    arrays = (value for value in jax.tree.leaves(values) if isinstance(value, jax.Array))
+    return all(not isinstance(array, Tracer) and _is_first_cpu(array) for array in arrays)
+
+
+def _is_first_cpu(array: Array) -> bool:
+    """Whether DLPack's CPU is where the array is."""
+    devices = array.devices()
+    return len(devices) == 1 and next(iter(devices)).local_hardware_id == 0
+
+
+def _check_product(product: Product, operands: Operands) -> None:
+    """Raises what the core has to say of the operands' shapes and dtypes, whose values are not
+    there yet; it looks at none, so that any addresses do that lie apart."""
+    places = iter(range(1 << 56, 1 << 62, 1 << 56))
+
+    def matrix(name: str, array: Array | None) -> tuple[int, ...] | None:
+        if array is None:
+            return None
+        check_floats(name, array)
+        if array.ndim != 2:
+            raise ValueError(f"{name}: expected a 2-D array, got {array.ndim}-D")
+        return next(places), _CODES[array.dtype.name], *array.shape, array.shape[1], 1
+
+    def layout(name: str, mask: TileMask | None) -> tuple[Any, ...] | None:
+        if mask is None:
+            return None
+        shape, tile = (mask.T.shape, mask.T.tile) if mask.transposed else (mask.shape, mask.tile)
+        if tuple(mask.bits.shape) != bits_shape(shape, tile):
+            raise ValueError(
+                f"{name}: expected bits of shape {bits_shape(shape, tile)}, "
+                f"got {tuple(mask.bits.shape)}"
+            )
+        return next(places), *mask.shape, *mask.tile, mask.keep_hint, mask.transposed
+
+    a, b, a_mask, b_mask, out_mask, bias, addend, _, _ = operands
+    left, right, add = matrix("a", a), matrix("b", b), matrix("addend", addend)
+    if bias is not None:
+        check_floats("bias", bias)
+        if bias.ndim != 1:
+            raise ValueError(f"bias: expected a 1-D array, got {bias.ndim}-D")
+    shape = product.shape(a, b)
+    _core.matmul_plan(
+        left,
+        right,
+        (next(places), _CODES[a.dtype.name], *shape, shape[1], 1),
+        layout("a_mask", a_mask),
+        layout("b_mask", b_mask),
+        layout("out_mask", out_mask),
+        product.trans_a,
+        product.trans_b,
+        addend=add,
+        bias=None if bias is None else (next(places), _CODES[bias.dtype.name], len(bias), 1),
+    )
+
+
+_CODES = {"float32": 0, "float64": 1, "bfloat16": 2}  # the core's numbers for dtypes
 
 
 # A mask is a pytree of its bits, so that it can be an argument of transformed functions, be put on
