@@ -155,8 +155,8 @@ class EmulatedCluster {
         for (std::int32_t part = 0; part < tile_.cluster_m; ++part) {
           load(b_copies_, b_, n_ids(item, n), depths, tile_.cluster_m, part, &b);
         }
-        multiply(unpack<E>(a_, a), unpack<E>(b_, b),
-                 &(*sums)[static_cast<std::size_t>(m + n * tile_.cluster_m)]);
+        const std::int32_t block = m + n * tile_.cluster_m;
+        multiply(unpack<E>(a_, a), unpack<E>(b_, b), &(*sums)[static_cast<std::size_t>(block)]);
       }
     }
   }
@@ -232,8 +232,8 @@ class EmulatedCluster {
       const std::int32_t col = i / 4 * 8 + sm90_thread_col(thread) + i % 2;
       const std::int32_t row = sm90_thread_row(thread) + i / 2 % 2 * 8;
       const std::int32_t id = n_ids[(first_col + col) / tile_.granule_n];
-      const float sum =
-          sums[static_cast<std::size_t>((first_row + row) * tile_.block_n() + first_col + col)];
+      const std::int32_t at = (first_row + row) * tile_.block_n() + first_col + col;
+      const float sum = sums[static_cast<std::size_t>(at)];
       const Out value =
           Number<Out>::store(finish(sum, coordinate(id, tile_.granule_n, first_col + col)));
       const std::int32_t place = layout.offset(col, row);

@@ -362,7 +362,8 @@ TEST_P(KernelSm90Test, TakesAnyStridesOfD) {
         ASSERT_TRUE(f.run().ok());
         for (int m = 0; m < f.product.m; ++m) {
           for (int n = 0; n < f.product.n; ++n) {
-            const E stored = transposed[static_cast<std::size_t>(n * f.product.m + m)];
+            const std::int32_t at = n * f.product.m + m;
+            const E stored = transposed[static_cast<std::size_t>(at)];
             ASSERT_EQ(Number<E>::load(stored), f.keeps(m, n) ? f.sum(m, n) : 0.0F);
           }
         }

@@ -36,7 +36,8 @@ void for_each_kernel(const Check& check) {
 
 // Every element has a place of its own, within the run of places that its box is copied to.
 void expect_boxes_tile(const TileLayout& layout) {
-  const auto elements = static_cast<std::size_t>(layout.contiguous * layout.rows);
+  const std::int32_t count = layout.contiguous * layout.rows;
+  const auto elements = static_cast<std::size_t>(count);
   const std::int32_t box_elements = layout.box_contiguous * layout.box_rows;
   ASSERT_EQ(layout.boxes() * box_elements, layout.contiguous * layout.rows);
   std::vector<int> placed(elements, 0);
@@ -124,7 +125,8 @@ TEST(LayoutTest, ThreadsHoldEachElementOfAPartOnce) {
       for (const std::int32_t half : {0, 8}) {
         for (const std::int32_t next : {0, 1}) {
           const std::int32_t row = sm90_thread_row(thread) + half;
-          ++held[static_cast<std::size_t>(row * kCols + col + sm90_thread_col(thread) + next)];
+          const std::int32_t at = row * kCols + col + sm90_thread_col(thread) + next;
+          ++held[static_cast<std::size_t>(at)];
         }
       }
     }
