@@ -279,7 +279,7 @@ SETS = {
     ),
     "breakeven": MeasuredSet(
         "pruned against dense where little is dropped",
-        290,
+        260,
         (
             *(LayerAxes(*at, side=ONE_AND_BOTH, p=LITTLE, contenders=OWN_AND_DENSE) for at in GRID),
             *(LayerAxes(*at, side=ONE_AND_BOTH, p=LITTLE[1:2], contenders=OWN_AND_DENSE)

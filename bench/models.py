@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--subnets", type=count, default=16, help="of an ensemble")
     parser.add_argument("--methods", nargs="+", choices=["block", "row", "gyro"])
     parser.add_argument("--threads", type=threads, default=THREADS)
-    parser.add_argument("--seconds", type=seconds, default=100.0, help="time to spend, about")
+    parser.add_argument("--seconds", type=seconds, default=60.0, help="time to spend, about")
     parser.add_argument("--name", help="of the result file (default: the set's)")
     parser.add_argument("--overwrite", action="store_true", help="an existing result file")
     args = parser.parse_args(arguments)

@@ -172,7 +172,8 @@ TEST_P(GemmTest, InAForkedChild) {
 // hints take. Small dimensions on each side, and none.
 TEST_P(GemmTest, MasksThatDropNothing) {
   const TileSize tiles[] = {{1, 1}, {4096, 1}, {4096, 32}, {64, 32}, {24, 40}};
-  const GemmShape shapes[] = {{8, 300, 700}, {300, 10, 2200}, {300, 330, 40}, {150, 200, 300}, {5, 7, 0}};
+  const GemmShape shapes[] = {
+      {8, 300, 700}, {300, 10, 2200}, {300, 330, 40}, {150, 200, 300}, {5, 7, 0}};
   std::mt19937_64 random(11);
   std::uniform_real_distribution<float> uniform(-1, 1);
   for (const GemmShape& s : shapes) {

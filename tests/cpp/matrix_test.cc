@@ -94,7 +94,8 @@ TEST(Matrix, ChecksNameTheOperandAndWhatCame) {
   unknown.dtype = static_cast<DType>(9);
   const Status status = check_matrix("a", unknown);
   EXPECT_EQ(status.code(), StatusCode::kInvalidType);
-  EXPECT_EQ(status.message(), "a: expected float32, float64, bfloat16 or float16, got dtype code 9");
+  EXPECT_EQ(status.message(),
+            "a: expected float32, float64, bfloat16 or float16, got dtype code 9");
 }
 
 TEST(Matrix, OutputsMustNotFoldOntoThemselves) {
