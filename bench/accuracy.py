@@ -91,7 +91,7 @@ def main() -> None:
         record.check_free(args.name, overwrite=args.overwrite)
     except (ValueError, FileExistsError) as error:
         parser.error(str(error))
-    dataset = LOADERS[args.data]()
+    dataset = LOADERS[args.data]().to_torch()
     accuracy: dict[str, list[float]] = {"conventional": [], **{name: [] for name in args.methods}}
     for seed in range(args.seeds):
         task = make_task(args, seed, dataset)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from images import write_fashion
+
 EXAMPLES = Path(__file__).parent.parent.parent / "python" / "examples"
 
 
@@ -28,3 +30,25 @@ def test_a_text_that_is_too_short_is_refused(tmp_path):
     example = runpy.run_path(str(EXAMPLES / "lstm_language_model.py"))
     with pytest.raises(SystemExit, match="--text: expected 701 words at least in each tenth"):
         example["main"](["--text", str(text)])
+
+
+OPTIONS = "--epochs 6 --batch 64"
+
+
+@pytest.mark.filterwarnings("ignore:a run of .* steps at batch")
+def test_plain_jax_learns_images(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DROPGEMM_DATA", str(write_fashion(tmp_path)))
+    example = runpy.run_path(str(EXAMPLES / "jax_images.py"))
+    found = example["main"]([*OPTIONS.split(), "--hidden", "128"])
+    assert list(found) == ["conventional", "block", "row"]
+    assert all(accuracy > 0.9 for accuracy in found.values()), found
+    assert capsys.readouterr().out.count("ms a step") == 3
+
+
+@pytest.mark.filterwarnings("ignore:a run of .* steps at batch")
+def test_a_flax_module_learns_images_and_is_compiled_once(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("flax")
+    monkeypatch.setenv("DROPGEMM_DATA", str(write_fashion(tmp_path)))
+    example = runpy.run_path(str(EXAMPLES / "flax_images.py"))
+    assert example["main"]([*OPTIONS.split(), "--width", "128"])[-1] > 0.9
+    assert "compiled 1 time(s) for 48 steps" in capsys.readouterr().out

