@@ -142,7 +142,7 @@ bench: bench-programs
 
 # What the READMEs' tables are made of, measured again: twenty minutes, on a machine with
 # nothing else to do. SETS=... names some.
-SETS ?= layer pattern searched bf16 table7 step step_bf16 optimizer work breakeven lstm feedforward ensemble
+SETS ?= layer pattern searched bf16 table7 step step_bf16 optimizer work breakeven lstm feedforward ensemble calls
 
 results: bench-programs
 	rm -f bench/results/machine.json
@@ -150,7 +150,7 @@ results: bench-programs
 	  --benchmark_out=bench/results/machine.json
 	for set in $(SETS); do \
 	  case $$set in \
-	    lstm) OMP_PROC_BIND=true $(BIN)/python bench/lstm.py --overwrite ;; \
+	    lstm|calls) OMP_PROC_BIND=true $(BIN)/python bench/$$set.py --overwrite ;; \
 	    feedforward|ensemble) \
 	      OMP_PROC_BIND=true $(BIN)/python bench/models.py --set $$set --overwrite ;; \
 	    *) $(RUN_LAYERS) --set $$set --overwrite ;; \

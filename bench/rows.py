@@ -20,7 +20,8 @@ def source(name: str) -> str:
     """Where a table comes from."""
     machine = load(name)["machine"]
     commit = machine["commit"] + (", uncommitted changes" if machine["uncommitted"] else "")
-    return f"\n`{name}.json`: {machine['threads']} threads, {machine['date']}, commit {commit}.\n"
+    threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
+    return f"\n`{name}.json`: {threads}, {machine['date']}, commit {commit}.\n"
 
 
 def pick(rows: Iterable[Row], **values: Any) -> list[Row]:

@@ -25,7 +25,7 @@ from record import load, result_names
 from rows import Row, ceilings, markdown, pick, shape, source, spread, times
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "bench/README.md", "src/cpu/README.md")
+DOCUMENTS = ("README.md", "bench/README.md", "python/README.md", "src/cpu/README.md")
 BLOCK = re.compile(
     r"(?P<begin><!-- bench/tables\.py: (?P<name>\S+) -->\n)(?P<body>.*?)"
     r"(?P<end><!-- end of (?P=name) -->)",
@@ -172,6 +172,40 @@ def lstm() -> str:
     return markdown(header, lines) + source("lstm")
 
 
+def calls() -> str:
+    """What calls cost where there is next to nothing to compute."""
+    rows = load("calls")["rows"]
+    parts = ("no gradients", "forward", "with backward")
+    lines = []
+    for name in dict.fromkeys(row["call"] for row in pick(rows, part="forward")):
+        line = [name]
+        for part in parts:
+            found = pick(rows, call=name, part=part)
+            line += [_microseconds(row) for row in found] or [""]
+        lines.append(line)
+    return markdown(["", *parts], lines) + source("calls")
+
+
+def mask_calls() -> str:
+    """What masks cost."""
+    rows = load("calls")["rows"]
+    drawn = pick(rows, part="drawn at once")
+    lines = [
+        [
+            row["call"],
+            _microseconds(row),
+            *map(_microseconds, pick(rows, call=row["call"], part="by the operator")),
+        ]
+        for row in drawn
+    ]
+    return markdown(["", "drawn at once", "by the operator"], lines) + source("calls")
+
+
+def _microseconds(row: Row) -> str:
+    more = f", {row['more_us']:+.0f}" if "more_us" in row else ""
+    return f"{row['us']:.0f} us{more}"
+
+
 def models(name: str) -> str:
     """Parts of models: each method, and beside it under "medium"."""
     rows = load(name)["rows"]
@@ -268,6 +302,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "searched": lambda: layers("searched"),
     "bf16": bf16,
     "lstm": lstm,
+    "calls": calls,
+    "mask_calls": mask_calls,
     "feedforward": lambda: models("feedforward"),
     "ensemble": lambda: models("ensemble"),
     "table7": table7,

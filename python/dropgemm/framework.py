@@ -46,8 +46,6 @@ def bits_shape(shape: Pair, tile: Pair) -> Pair:
 
 def to_number(name: str, value: object) -> float:
     """A factor that is not an array."""
-    if type(value) is float:
-        return value
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
         try:
             return float(value)

@@ -115,8 +115,9 @@ def multiply(
         out_matrix = operands.matrix("out", out)
     _core.matmul(
         a_matrix, b_matrix, out_matrix, a_mask.core(), b_mask.core(), out_mask.core(),
-        trans_a, trans_b, scale, out_scale, operands.scalar("scale", scale_tensor),
-        operands.scalar("out_scale", out_scale_tensor),
+        trans_a, trans_b, scale, out_scale,
+        None if scale_tensor is None else operands.scalar("scale", scale_tensor),
+        None if out_scale_tensor is None else operands.scalar("out_scale", out_scale_tensor),
         None if addend is None else operands.matrix("addend", addend),
         operands.vector("bias", bias), activation,
         precision=operands.resolved(precision),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from dropgemm import _core
 from dropgemm.framework import Framework, NDArray, Pair, bits_shape, common_divisor, to_number
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from dropgemm.pattern import PatternLayout
     from dropgemm.ranks import Part
     from dropgemm.schedule import GyroSchedule
+
+_STRIDED = torch.strided
 
 
 def mask_words(mask: TileMask) -> tuple[Tensor, list[int]]:
@@ -42,11 +45,11 @@ class Torch(Framework):
         """Refuses other devices and layouts, and lazy conjugates and negatives."""
         if not (tensor.is_cpu or tensor.is_meta):
             raise TypeError(f"{name}: expected a PyTorch CPU tensor, got one on {tensor.device}")
-        if tensor.layout != torch.strided:
+        if tensor.layout is not _STRIDED:
             raise TypeError(
                 f"{name}: expected a strided tensor, got a tensor of layout {tensor.layout}"
             )
-        if not torch.compiler.is_compiling() and (tensor.is_conj() or tensor.is_neg()):
+        if not is_compiling() and (tensor.is_conj() or tensor.is_neg()):
             kind, call = ("conjugate", "conj") if tensor.is_conj() else ("negative", "neg")
             raise TypeError(
                 f"{name}: expected a tensor as it lies in memory, got a lazy {kind} view; "
@@ -55,7 +58,7 @@ class Torch(Framework):
 
     def check_alike(self, name: str, tensor: Tensor, leader: str, first: Tensor) -> None:
         """Refuses a tensor on meta beside one on the CPU."""
-        if tensor.device != first.device:
+        if not (tensor.is_cpu and first.is_cpu) and tensor.device != first.device:
             raise TypeError(
                 f"{name}: expected a tensor on {first.device} like {leader}, "
                 f"got one on {tensor.device}"
@@ -73,7 +76,7 @@ class Torch(Framework):
 
     def is_traced(self) -> bool:
         """True inside torch.compile and torch.export."""
-        return torch.compiler.is_compiling()
+        return is_compiling()
 
     def check_bits(self, bits: Tensor) -> Tensor:
         """Takes int32 too, the dtype of words that went through an operator."""
@@ -218,6 +221,8 @@ TORCH = Torch()
 
 
 def _factor(name: str, value: float | Tensor) -> tuple[float, Tensor | None]:
+    if type(value) is float:
+        return value, None
     if not isinstance(value, Tensor):
         return to_number(name, value), None
     if value.requires_grad:
@@ -271,7 +276,7 @@ def repeat_rows(mask: TileMask, times: int) -> TileMask:
 def _threshold_tensor(thresholds: Any) -> Tensor | None:
     if thresholds is None or isinstance(thresholds, Tensor):
         return thresholds
-    if not torch.compiler.is_compiling():  # which cannot ask an array for its dtype
+    if not is_compiling():  # which cannot ask an array for its dtype
         if not isinstance(thresholds, np.ndarray):
             kind = type(thresholds).__qualname__
             raise TypeError(f"thresholds: expected a NumPy array of uint64, got {kind}")

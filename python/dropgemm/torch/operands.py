@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -41,26 +41,31 @@ def dtype_code(name: str, tensor: torch.Tensor) -> int:
 
 def check_matrix(name: str, tensor: torch.Tensor) -> None:
     """Raises TypeError and ValueError where matrix() would."""
+    if tensor.dim() != 2 or tensor.dtype not in DTYPES:
+        _refuse(name, tensor, 2)
+
+
+def _refuse(name: str, tensor: torch.Tensor, dimensions: int) -> NoReturn:
     dtype_code(name, tensor)
-    if tensor.dim() != 2:
-        raise ValueError(f"{name}: expected a 2-D tensor, got {tensor.dim()}-D")
+    raise ValueError(f"{name}: expected a {dimensions}-D tensor, got {tensor.dim()}-D")
 
 
 def matrix(name: str, tensor: torch.Tensor) -> tuple[int, ...]:
     """(address, dtype, rows, cols, row stride, col stride)."""
-    shape = tensor.shape
-    if len(shape) != 2:
-        raise ValueError(f"{name}: expected a 2-D tensor, got {tensor.dim()}-D")
-    return (tensor.data_ptr(), dtype_code(name, tensor), *shape, *tensor.stride())
+    shape, code = tensor.shape, DTYPES.get(tensor.dtype)
+    if code is None or len(shape) != 2:
+        _refuse(name, tensor, 2)
+    return (tensor.data_ptr(), code, *shape, *tensor.stride())
 
 
 def vector(name: str, tensor: torch.Tensor | None) -> tuple[int, ...] | None:
     """(address, dtype, size, stride)."""
     if tensor is None:
         return None
-    if tensor.dim() != 1:
-        raise ValueError(f"{name}: expected a 1-D tensor, got {tensor.dim()}-D")
-    return (tensor.data_ptr(), dtype_code(name, tensor), *tensor.shape, *tensor.stride())
+    shape, code = tensor.shape, DTYPES.get(tensor.dtype)
+    if code is None or len(shape) != 1:
+        _refuse(name, tensor, 1)
+    return (tensor.data_ptr(), code, *shape, *tensor.stride())
 
 
 def scalar(name: str, tensor: torch.Tensor | None) -> int | None:

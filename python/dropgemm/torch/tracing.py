@@ -6,25 +6,29 @@ from typing import Any
 
 import torch
 from torch.autograd import forward_ad
+from torch.compiler import is_compiling
 
 # Types of tensors that an address describes.
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 _torch_c: Any = torch._C  # whose private functions carry no types
+_functorch_active: Any = _torch_c._are_functorch_transforms_active
+_dispatch_modes: Any = _torch_c._len_torch_dispatch_stack
+_jit_traced: Any = _torch_c._is_tracing
 
 
 def functorch_active() -> bool:
     """True inside torch.func's grad, vjp, vmap and their like."""
-    return bool(_torch_c._are_functorch_transforms_active())
+    return bool(_functorch_active())
 
 
 def needs_operator(*tensors: torch.Tensor | None) -> bool:
     """True where an address would not do: traced, transformed, with tangents, subclassed, lazily
     negated, not in the CPU's memory."""
     if (
-        torch.compiler.is_compiling()
-        or _torch_c._are_functorch_transforms_active()
-        or _torch_c._len_torch_dispatch_stack() > 0
-        or _torch_c._is_tracing()
+        is_compiling()
+        or _functorch_active()
+        or _dispatch_modes() > 0
+        or _jit_traced()
         or forward_ad._current_level >= 0
     ):
         return True
@@ -44,7 +48,7 @@ def apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
 
 def refuse_forward_ad(*tensors: torch.Tensor | None) -> None:
     """Raises NotImplementedError under forward-mode AD, where an operator would give zeros."""
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return
     dual = forward_ad._current_level >= 0 and any(
         t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors
