@@ -78,6 +78,10 @@ struct GemmArgs {
   // need not select either.
   bool dropped_are_zero = false;
   OutFill out_fill = OutFill::kZero;
+
+  // The same bits at every call. The CUDA backend may otherwise add up the row groups of a weight
+  // gradient in any order; the others' results never depend on one.
+  bool deterministic = false;
 };
 
 struct GemmShape {

@@ -24,7 +24,8 @@ struct Gelu {
   }
   static DROPGEMM_DEVICE T erf_slope(T z) {
     using std::exp;
-    return normal(z) + z * kInvSqrtTwoPi * exp(T(-0.5) * z * z);
+    const T at = near(z);
+    return normal(z) + at * kInvSqrtTwoPi * exp(T(-0.5) * at * at);
   }
 
   // (1 + tanh u) / 2, u = sqrt(2 / pi) (z + kCubic z^3), and that times (1 - tanh u) / 2.
@@ -40,11 +41,15 @@ struct Gelu {
   }
   static DROPGEMM_DEVICE T tanh_slope(T z) {
     const Logistic l = logistic(z);
-    // Past kFlat the product is 0, and the square of z need not overflow into 0 * infinity.
-    constexpr T kFlat = 32;
-    const T near = z > kFlat ? kFlat : z < -kFlat ? -kFlat : z;
-    return l.share +
-           T(2) * near * l.product * (kSqrtTwoOverPi * (T(1) + T(3) * kCubic * near * near));
+    const T at = near(z);
+    return l.share + T(2) * at * l.product * (kSqrtTwoOverPi * (T(1) + T(3) * kCubic * at * at));
+  }
+
+ private:
+  // Past kFlat what a slope adds to the share is 0, and nothing need overflow into 0 * infinity.
+  static DROPGEMM_DEVICE T near(T z) {
+    constexpr T kFlat = 64;
+    return z > kFlat ? kFlat : z < -kFlat ? -kFlat : z;
   }
 };
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "cuda/runtime.h"
 #include "dropgemm/gemm.h"
 
 namespace dropgemm::cuda {
@@ -45,14 +46,8 @@ struct GemmConfig {
   bool copies_a = false, copies_b = false;
 };
 
-// The chip that a config is for.
-struct Chip {
-  std::int32_t compute = 80;           // 90 for Hopper
-  std::int32_t multiprocessors = 108;  // blocks of a persistent grid, for one a multiprocessor
-};
-
-[[nodiscard]] GemmConfig make_config(const Chip& chip, const GemmArgs& args);
-// "sm80 bfloat16 pruned rows 128x128x32 granules 32x32x32 stages 4 cluster 1x1 majors kk"
+[[nodiscard]] GemmConfig make_config(const Device& device, const GemmArgs& args);
+// "sm80 bfloat16 pruned rows 128x128x32 granules 32x32x32 stages 4 cluster 1x1 majors kk copies a"
 [[nodiscard]] std::string to_string(const GemmConfig& config);
 
 }  // namespace dropgemm::cuda

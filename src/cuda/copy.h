@@ -9,12 +9,12 @@ namespace dropgemm::cuda {
 
 #if defined(__CUDACC__)
 
-// 16 bytes, both pointers aligned to 16; zeros where `valid` is false, and `from` is not read then
-// (it must still be a pointer into mapped memory or null).
-DROPGEMM_DEVICE void cp_async16(void* to, const void* from, bool valid) {
+// Writes 16 bytes: `count` of them from `from`, of which no more is read, then zeros. Both pointers
+// are aligned to 16, and into mapped memory even where count is 0.
+DROPGEMM_DEVICE void cp_async16(void* to, const void* from, std::int32_t count) {
   const auto shared = static_cast<std::uint32_t>(__cvta_generic_to_shared(to));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared), "l"(from),
-               "r"(valid ? 16 : 0)
+               "r"(count)
                : "memory");
 }
 // Ends a group: all of this thread's copies since the last one.
@@ -27,8 +27,8 @@ DROPGEMM_DEVICE void cp_async_wait() {
 
 #elif defined(DROPGEMM_CUDA_EMULATED)
 
-inline void cp_async16(void* to, const void* from, bool valid) {
-  emulator::copy_async(to, valid ? from : nullptr, 16);
+inline void cp_async16(void* to, const void* from, std::int32_t count) {
+  emulator::copy_async(to, from, 16, static_cast<std::size_t>(count));
 }
 inline void cp_async_commit() { emulator::commit_copies(); }
 template <int kPending>

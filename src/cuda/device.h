@@ -7,8 +7,12 @@
 
 #if defined(__CUDACC__)
 #define DROPGEMM_DEVICE __device__ __forceinline__
+#define DROPGEMM_UNROLL _Pragma("unroll")        // before a loop over registers
+#define DROPGEMM_UNROLL_TWO _Pragma("unroll 2")  // before one that would take too many of them
 #else
 #define DROPGEMM_DEVICE inline
+#define DROPGEMM_UNROLL
+#define DROPGEMM_UNROLL_TWO
 #endif
 
 #if defined(DROPGEMM_CUDA_EMULATED)

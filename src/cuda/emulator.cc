@@ -23,7 +23,7 @@ constexpr int kPoison = 0xFF;  // a NaN in every floating-point type
 struct Copy {
   void* to;
   const void* from;
-  std::size_t bytes;
+  std::size_t bytes, count;
 };
 using CopyGroup = std::vector<Copy>;
 
@@ -109,11 +109,14 @@ void wait(Machine* m, Barrier* barrier) {
 
 void perform(const CopyGroup& group) {
   for (const Copy& copy : group) {
-    if (copy.from != nullptr) {
-      std::memcpy(copy.to, copy.from, copy.bytes);
-    } else {
-      std::memset(copy.to, 0, copy.bytes);
+    const auto addresses =
+        reinterpret_cast<std::uintptr_t>(copy.to) | reinterpret_cast<std::uintptr_t>(copy.from);
+    if (addresses % copy.bytes != 0) {
+      std::memset(copy.to, kPoison, copy.bytes);
+      continue;
     }
+    std::memcpy(copy.to, copy.from, copy.count);
+    std::memset(static_cast<char*>(copy.to) + copy.count, 0, copy.bytes - copy.count);
   }
 }
 
@@ -228,8 +231,8 @@ void sync_warp() {
   wait(m, &warp_of(m).barrier);
 }
 
-void copy_async(void* to, const void* from, std::size_t bytes) {
-  machine().current->copies.push_back({to, from, bytes});
+void copy_async(void* to, const void* from, std::size_t bytes, std::size_t count) {
+  machine().current->copies.push_back({to, from, bytes, count});
 }
 
 void commit_copies() {
@@ -251,6 +254,11 @@ void wait_for_copies(std::int32_t pending) {
 void* exchange_slots() {
   Warp& warp = warp_of(&machine());
   return warp.slots[warp.barrier.generation % 2];
+}
+
+bool is_last_of_warp() {
+  const Barrier& barrier = warp_of(&machine()).barrier;
+  return barrier.arrived + 1 == barrier.members;
 }
 
 std::int32_t lane() { return machine().current->thread % kLanes; }

@@ -32,23 +32,31 @@ int take_launch_error();
 void sync_block();
 void sync_warp();
 
-// `from` null: zeros.
-void copy_async(void* to, const void* from, std::size_t bytes);
+// Writes `bytes`, a power of two: `count` of them from `from`, then zeros. Pointers that are not
+// multiples of `bytes`, which a GPU refuses, leave NaNs.
+void copy_async(void* to, const void* from, std::size_t bytes, std::size_t count);
 void commit_copies();
 void wait_for_copies(std::int32_t pending);
 
 constexpr std::size_t kExchangeBytes = 64;  // the most that a lane can show its warp at once
 void* exchange_slots();                     // kExchangeBytes for each of 32 lanes
 std::int32_t lane();
+bool is_last_of_warp();  // all other lanes wait at the warp's barrier
 
-// Every lane of the warp shows a value and gets all 32, valid until its next exchange.
-template <class T>
-const T* exchange(const T& mine) {
+// Every lane of the warp shows a value and gets all 32, valid until its next exchange. The last to
+// come does `work` on all of them first.
+template <class T, class Work>
+const T* exchange(const T& mine, const Work& work) {
   static_assert(sizeof(T) <= kExchangeBytes, "too much to show");
   T* const slots = static_cast<T*>(exchange_slots());
   slots[lane()] = mine;
+  if (is_last_of_warp()) work(slots);
   sync_warp();
   return slots;
+}
+template <class T>
+const T* exchange(const T& mine) {
+  return exchange(mine, [](const T*) {});
 }
 
 }  // namespace dropgemm::cuda::emulator

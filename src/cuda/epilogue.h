@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "cuda/activation.h"
+#include "cuda/axis_mask.h"
 #include "cuda/device.h"
 #include "cuda/number.h"
 #include "dropgemm/gemm.h"
@@ -21,21 +22,6 @@ struct Plane {
 
   [[nodiscard]] DROPGEMM_DEVICE T* at(std::int32_t row, std::int32_t col) const {
     return data + row * row_stride + col * col_stride;
-  }
-};
-
-// A TileMaskView whose sizes are clipped to the array's, so that 32 bits do.
-struct DeviceMask {
-  const std::uint32_t* bits = nullptr;  // null: keeps everything
-  std::int32_t tile_rows = 1, tile_cols = 1;
-  std::int32_t line_words = 0;  // of one line of bits
-  bool transposed = false;      // lines of bits run along the array's columns
-
-  [[nodiscard]] DROPGEMM_DEVICE bool kept(std::int32_t row, std::int32_t col) const {
-    if (bits == nullptr) return true;
-    const std::int32_t i = row / tile_rows, j = col / tile_cols;
-    const std::int32_t line = transposed ? j : i, bit = transposed ? i : j;
-    return (bits[std::int64_t{line} * line_words + bit / 32] >> (bit % 32) & 1U) != 0;
   }
 };
 

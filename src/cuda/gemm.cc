@@ -1,21 +1,349 @@
-// Products are not made yet, and say so by name.
+// A product on the device, from its arguments to D: prepare operands, build lists, multiply,
+// finish. Everything is queued on the caller's stream; nothing is read back.
 #include "cuda/gemm.h"
 
+#include <algorithm>
+#include <cstdint>
+
+#include "cuda/arena.h"
+#include "cuda/config.h"
+#include "cuda/finish.h"
+#include "cuda/kernel_simt.h"
+#include "cuda/kernel_sm80.h"
+#include "cuda/launch.h"
+#include "cuda/lists.h"
+#include "cuda/plan.h"
+#include "cuda/prepare.h"
+#include "cuda/row_sum.h"
+#include "cuda/runtime.h"
 #include "registry.h"
 
 namespace dropgemm::cuda {
 namespace {
 
-constexpr std::int32_t kUnsupported = static_cast<std::int32_t>(StatusCode::kUnsupported);
+struct Extents {
+  explicit Extents(const GemmArgs& args) {
+    const GemmShape s = gemm_shape(args);
+    m = static_cast<std::int32_t>(s.m), n = static_cast<std::int32_t>(s.n);
+    k = static_cast<std::int32_t>(s.k);
+  }
+  std::int32_t m, n, k;
+};
+
+std::int64_t round_up(std::int64_t x, std::int64_t to) { return (x + to - 1) / to * to; }
+
+template <class E>
+Plane<E> plane(const MatrixView& m) {
+  return {static_cast<E*>(m.data), m.row_stride, m.col_stride};
+}
+template <class E>
+Plane<const E> plane(const ConstMatrixView& m) {
+  return {static_cast<const E*>(m.data), m.row_stride, m.col_stride};
+}
+
+template <class E>
+Epilogue<E> make_epilogue(const GemmArgs& args) {
+  using Sum = typename Number<E>::Sum;
+  Epilogue<E> e;
+  e.d = plane<E>(args.d);
+  e.aux_out = plane<E>(args.aux_out);
+  e.addend = plane<E>(args.addend);
+  e.grad_aux = plane<E>(args.grad_aux);
+  e.bias = static_cast<const E*>(args.bias);
+  e.bias_stride = args.bias_stride;
+  e.scale = static_cast<Sum>(args.scale);
+  e.out_scale = static_cast<Sum>(args.out_scale);
+  e.scale_device = args.scale_device;
+  e.out_scale_device = args.out_scale_device;
+  e.activation = args.activation;
+  e.grad_activation = args.grad_activation;
+  e.mask = d_axis_mask(args).mask;
+  e.fills = args.out_fill == OutFill::kZero;
+  return e;
+}
+
+template <class E>
+Input<E> a_input(const GemmArgs& args) {
+  const auto* const data = static_cast<const E*>(args.a.data);
+  if (args.trans_a) return {data, args.a.col_stride, args.a.row_stride};
+  return {data, args.a.row_stride, args.a.col_stride};
+}
+template <class E>
+Input<E> b_input(const GemmArgs& args) {
+  const auto* const data = static_cast<const E*>(args.b.data);
+  if (args.trans_b) return {data, args.b.row_stride, args.b.col_stride};
+  return {data, args.b.col_stride, args.b.row_stride};
+}
+
+// Room for a copy of an operand, its lines or depths at 16-byte boundaries.
+template <class E>
+void take_copy(std::int32_t lines, std::int32_t depth, Major major, Arena* arena,
+               typename CopyKernel<E>::Params* copy) {
+  const std::int64_t inner = round_up(major == Major::kDepth ? depth : lines, 32);
+  copy->lines = lines;
+  copy->depth = depth;
+  copy->line_stride = major == Major::kDepth ? inner : 1;
+  copy->depth_stride = major == Major::kDepth ? 1 : inner;
+  copy->to = arena->take<E>(inner * (major == Major::kDepth ? lines : depth));
+}
+
+// A product laid out: what each step works on. Over an arena without memory it says how much of it
+// there has to be.
+template <class E>
+class Call {
+ public:
+  using Sum = typename Number<E>::Sum;
+
+  Call(const Device& device, const GemmArgs& args, Arena* arena)
+      : device_(device), args_(args), extents_(args), config_(make_config(device, args)) {
+    product_.a = a_input<E>(args);
+    product_.b = b_input<E>(args);
+    product_.m = extents_.m, product_.n = extents_.n, product_.k = extents_.k;
+    product_.epilogue = make_epilogue<E>(args);
+    if (config_.path == GemmPath::kNone) return;
+    if (config_.path == GemmPath::kCompact) take_axes(arena);
+    if (config_.copies_a) take_copies(extents_.m, config_.a_major, arena, &copy_a_, &product_.a);
+    if (config_.copies_b) take_copies(extents_.n, config_.b_major, arena, &copy_b_, &product_.b);
+    describe_copies();
+    lists_ = config_.path == GemmPath::kPruned
+                 ? plan_lists(config_, args, arena)
+                 : plan_whole_lists(config_, extents_.m, extents_.n, extents_.k, lengths_, arena);
+    product_.lists = work_lists(lists_);
+    // Sums of units of depth meet in memory, and compacted ones are to be spread.
+    if (config_.lists == Lists::kDepth || config_.path == GemmPath::kCompact) {
+      product_.staging.data = arena->take<Sum>(std::int64_t{extents_.m} * extents_.n);
+      product_.staging.row_stride = extents_.n;
+      product_.staging.adds = config_.lists == Lists::kDepth;
+    }
+    if (config_.path == GemmPath::kPruned && config_.lists != Lists::kDepth) {
+      product_.epilogue.mask = {};  // no list holds what it drops, but to fill it
+    }
+  }
+
+  Status run(void* stream) const {
+    if (args_.a_sum != nullptr) DROPGEMM_RETURN_IF_ERROR(sum_rows(stream));
+    if (extents_.m == 0 || extents_.n == 0) return {};
+    if (config_.path == GemmPath::kNone) return finish(stream);
+    DROPGEMM_RETURN_IF_ERROR(prepare(stream));
+    DROPGEMM_RETURN_IF_ERROR(build_lists(device_, lists_, stream));
+    if (product_.staging.adds) {
+      DROPGEMM_RETURN_IF_ERROR(fill_zero(
+          product_.staging.data,
+          static_cast<std::size_t>(extents_.m) * static_cast<std::size_t>(extents_.n) * sizeof(Sum),
+          stream));
+    }
+    DROPGEMM_RETURN_IF_ERROR(multiply(stream));
+    return product_.staging.data != nullptr ? finish(stream) : Status();
+  }
+
+ private:
+  // Kept positions of the three axes, of which the masks are vectors.
+  void take_axes(Arena* arena) {
+    const AxisMask a = a_axis_mask(args_), b = b_axis_mask(args_), d = d_axis_mask(args_);
+    const auto flipped = [](AxisMask mask) {
+      mask.swapped = !mask.swapped;
+      return mask;
+    };
+    const auto first = [](const AxisMask& mask, std::int32_t second_extent) {
+      return mask.present() && mask.second_tile() >= second_extent ? mask : AxisMask{};
+    };
+    const auto second = [&](const AxisMask& mask, std::int32_t first_extent) {
+      return mask.present() && mask.first_tile() >= first_extent ? flipped(mask) : AxisMask{};
+    };
+    const auto [m, n, k] = extents_;
+    axes_[0] = {first(a, k), first(d, n), m};
+    axes_[1] = {first(b, k), second(d, m), n};
+    axes_[2] = {second(a, m), second(b, n), k};
+    std::int32_t* const counts = arena->take<std::int32_t>(3);
+    lengths_ = counts;
+    for (std::int32_t i = 0; i < 3; ++i) {
+      axes_[i].index = arena->take<std::int32_t>(axes_[i].extent);
+      axes_[i].position = arena->take<std::int32_t>(axes_[i].extent);
+      axes_[i].count = counts != nullptr ? counts + i : nullptr;
+    }
+  }
+
+  void take_copies(std::int32_t lines, Major major, Arena* arena,
+                   typename CopyKernel<E>::Params* copy, Input<E>* input) {
+    copy->from = *input;
+    take_copy<E>(lines, extents_.k, major, arena, copy);
+    *input = {copy->to, copy->line_stride, copy->depth_stride};
+  }
+
+  void describe_copies() {
+    if (config_.path == GemmPath::kSelect && !args_.dropped_are_zero) {
+      copy_a_.mask = a_axis_mask(args_);
+      copy_b_.mask = b_axis_mask(args_);
+    }
+    if (config_.path != GemmPath::kCompact) return;
+    copy_a_.line_index = axes_[0].index, copy_a_.line_count = axes_[0].count;
+    copy_b_.line_index = axes_[1].index, copy_b_.line_count = axes_[1].count;
+    copy_a_.depth_index = copy_b_.depth_index = axes_[2].index;
+    copy_a_.depth_count = copy_b_.depth_count = axes_[2].count;
+  }
+
+  Status copy(const typename CopyKernel<E>::Params& params, void* stream) const {
+    const std::int32_t outer = params.depth_stride == 1 ? params.lines : params.depth;
+    return launch<CopyKernel<E>>(grid_of(device_, outer, 1), 0, stream, params);
+  }
+
+  Status prepare(void* stream) const {
+    if (config_.path == GemmPath::kCompact) {
+      const KeptAxesKernel::Params params = {{axes_[0], axes_[1], axes_[2]}};
+      constexpr std::size_t kShared = KeptAxesKernel::kThreads / kWarp * sizeof(std::int32_t);
+      DROPGEMM_RETURN_IF_ERROR(launch<KeptAxesKernel>(3, kShared, stream, params));
+    }
+    if (config_.copies_a) DROPGEMM_RETURN_IF_ERROR(copy(copy_a_, stream));
+    if (config_.copies_b) DROPGEMM_RETURN_IF_ERROR(copy(copy_b_, stream));
+    return {};
+  }
+
+  // A persistent grid: one block a multiprocessor walks over the items.
+  [[nodiscard]] std::int32_t blocks() const {
+    return static_cast<std::int32_t>(
+        std::clamp<std::int64_t>(most_items(lists_), 1, device_.multiprocessors));
+  }
+
+  template <Major kMajorA, Major kMajorB>
+  Status multiply_sm80(void* stream) const {
+    return launch<Sm80Kernel<E, kMajorA, kMajorB>>(blocks(), sm80_shared<E>(), stream, product_);
+  }
+
+  Status multiply(void* stream) const {
+    if constexpr (std::is_same_v<E, float> || std::is_same_v<E, double>) {
+      if (config_.family == Family::kSimt) {
+        return launch<SimtKernel<E>>(blocks(), simt_shared<E>(), stream, product_);
+      }
+    }
+    if constexpr (!std::is_same_v<E, double>) {
+      constexpr Major kK = Major::kDepth, kL = Major::kLine;
+      const bool by_line = config_.b_major == kL;
+      if (config_.a_major == kK) {
+        return by_line ? multiply_sm80<kK, kL>(stream) : multiply_sm80<kK, kK>(stream);
+      }
+      return by_line ? multiply_sm80<kL, kL>(stream) : multiply_sm80<kL, kK>(stream);
+    }
+    return {StatusCode::kUnsupported, "cuda: no kernel for " + to_string(config_)};
+  }
+
+  Status finish(void* stream) const {
+    typename FinishKernel<E>::Params params;
+    params.m = extents_.m, params.n = extents_.n;
+    params.epilogue = product_.epilogue;
+    params.staging = product_.staging;
+    if (config_.path == GemmPath::kCompact) {
+      params.row_position = axes_[0].position;
+      params.col_position = axes_[1].position;
+    }
+    return launch<FinishKernel<E>>(grid_of(device_, std::max(extents_.m, extents_.n), 1), 0, stream,
+                                   params);
+  }
+
+  Status sum_rows(void* stream) const {
+    using Kernel = RowSumKernel<E>;
+    typename Kernel::Params params;
+    params.a = a_input<E>(args_);
+    params.mask = a_axis_mask(args_);
+    params.lines = extents_.m, params.depth = extents_.k;
+    params.depth_tile = std::max(params.mask.present() ? params.mask.second_tile() : extents_.k, 1);
+    params.to = static_cast<E*>(args_.a_sum);
+    if (params.lines == 0) return {};
+    return launch<Kernel>(grid_of(device_, params.lines, Kernel::kLines), Kernel::kShared, stream,
+                          params);
+  }
+
+  const Device& device_;
+  const GemmArgs& args_;
+  Extents extents_;
+  GemmConfig config_;
+  Product<E> product_;
+  ListParams lists_;
+  KeptAxis axes_[3];
+  const std::int32_t* lengths_ = nullptr;
+  typename CopyKernel<E>::Params copy_a_, copy_b_;
+};
+
+// Calls use(E()) with the type of the arguments' elements.
+template <class Use>
+Status with_type(DType dtype, const Use& use) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return use(float());
+    case DType::kFloat64:
+      return use(double());
+    case DType::kBFloat16:
+      return use(BFloat16());
+    case DType::kFloat16:
+      return use(Float16());
+  }
+  return {StatusCode::kInvalidType, "a: expected a known dtype"};
+}
+
+const void* bits_of(const TileMaskView* mask) { return mask != nullptr ? mask->bits : nullptr; }
+
+// The device that the operands are on. What has no elements may have no memory either.
+Status device_of(const GemmArgs& args, const Device** device) {
+  const auto data = [](const ConstMatrixView& view) {
+    return view.rows > 0 && view.cols > 0 ? view.data : nullptr;
+  };
+  return find_device_of({{"a", data(args.a)},
+                         {"b", data(args.b)},
+                         {"out", data(args.d)},
+                         {"bias", args.d.cols > 0 ? args.bias : nullptr},
+                         {"addend", data(args.addend)},
+                         {"aux_out", data(args.aux_out)},
+                         {"grad_aux", data(args.grad_aux)},
+                         {"a_sum", gemm_shape(args).m > 0 ? args.a_sum : nullptr},
+                         {"a_mask", bits_of(args.a_mask)},
+                         {"b_mask", bits_of(args.b_mask)},
+                         {"out_mask", bits_of(args.d_mask)},
+                         {"scale_device", args.scale_device},
+                         {"out_scale_device", args.out_scale_device}},
+                        device);
+}
+
+std::size_t workspace_of(const Device& device, const GemmArgs& args) {
+  std::size_t bytes = 0;
+  static_cast<void>(with_type(args.a.dtype, [&](auto element) -> Status {
+    Arena arena(nullptr);
+    Call<decltype(element)>(device, args, &arena);
+    bytes = arena.bytes();
+    return {};
+  }));
+  return bytes;
+}
+
+Status run(const Context& ctx, const GemmArgs& args) {
+  const Device* device = nullptr;
+  DROPGEMM_RETURN_IF_ERROR(device_of(args, &device));
+  OnDevice on_device;
+  DROPGEMM_RETURN_IF_ERROR(on_device.enter(*device));
+  Workspace workspace;
+  DROPGEMM_RETURN_IF_ERROR(workspace.take(ctx, workspace_of(*device, args)));
+  return with_type(args.a.dtype, [&](auto element) -> Status {
+    Arena arena(workspace.data());
+    return Call<decltype(element)>(*device, args, &arena).run(ctx.stream);
+  });
+}
 
 }  // namespace
 
-std::int32_t gemm_plan(const Context*, const GemmArgs*, GemmPlan*) { return kUnsupported; }
-std::int32_t gemm_workspace_bytes(const Context*, const GemmArgs*, std::size_t*) {
-  return kUnsupported;
+std::int32_t gemm_plan(const Context* /*ctx*/, const GemmArgs* args, GemmPlan* plan) {
+  *plan = admit(*args).plan;
+  return 0;
 }
-std::int32_t gemm(const Context*, const GemmArgs*, ErrorText error) {
-  return report({StatusCode::kUnsupported, "cuda: gemm is not made yet"}, error);
+
+std::int32_t gemm_workspace_bytes(const Context* /*ctx*/, const GemmArgs* args,
+                                  std::size_t* bytes) {
+  const Device* device = nullptr;
+  const Status status = device_of(*args, &device);
+  if (!status.ok()) return static_cast<std::int32_t>(status.code());
+  *bytes = workspace_of(*device, *args);
+  return 0;
+}
+
+std::int32_t gemm(const Context* ctx, const GemmArgs* args, ErrorText error) {
+  return report(run(*ctx, *args), error);
 }
 
 }  // namespace dropgemm::cuda

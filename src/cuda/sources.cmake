@@ -6,10 +6,13 @@ set(dropgemm_cuda_dir ${CMAKE_CURRENT_LIST_DIR})
 set(dropgemm_cuda_host
   backend.cc
   compact.cc
+  config.cc
   gemm.cc
   kernel_sm90.cc
+  lists.cc
   mask.cc
   pattern.cc
+  plan.cc
   runtime.cc
   sgd.cc
   tma.cc)
@@ -17,9 +20,27 @@ set(dropgemm_cuda_host
 set(dropgemm_cuda_kernels
   compact_lists.cu
   compact_tiles.cu
+  finish.cu
+  kernel_simt_float32.cu
+  kernel_simt_float64.cu
+  kernel_sm80_bfloat16_kk.cu
+  kernel_sm80_bfloat16_kl.cu
+  kernel_sm80_bfloat16_lk.cu
+  kernel_sm80_bfloat16_ll.cu
+  kernel_sm80_float16_kk.cu
+  kernel_sm80_float16_kl.cu
+  kernel_sm80_float16_lk.cu
+  kernel_sm80_float16_ll.cu
+  kernel_sm80_tf32_kk.cu
+  kernel_sm80_tf32_kl.cu
+  kernel_sm80_tf32_lk.cu
+  kernel_sm80_tf32_ll.cu
+  lists.cu
   mask_bernoulli.cu
   mask_gyro.cu
   pattern.cu
+  prepare.cu
+  row_sum.cu
   sgd.cu)
 # Kernels that only sm_90a has; emulator_sm90.cc stands for them.
 set(dropgemm_cuda_kernels_sm90

@@ -45,7 +45,8 @@ struct GemmCase {
   Activation activation = Activation::kNone;
   Activation grad = Activation::kNone;  // kNone: no grad_aux
   Precision precision = Precision::kHighest;
-  bool rounds = true;  // kMedium does round operands here; the reference always does
+  bool rounds = true;        // kMedium does round operands here as the reference does
+  double operand_error = 0;  // relative, of operands that are rounded otherwise
   double scale = 1.0, out_scale = 1.0;
   std::uint64_t seed = 1;
 
@@ -73,8 +74,10 @@ template <class T>
 constexpr double kEpsilon = std::numeric_limits<T>::epsilon();
 template <>
 inline constexpr double kEpsilon<BFloat16> = 1.0 / 128;
+template <>
+inline constexpr double kEpsilon<Float16> = 1.0 / 1024;
 template <class T>
-using Sum = std::conditional_t<std::is_same_v<T, BFloat16>, float, T>;
+using Sum = std::conditional_t<sizeof(T) == 2, float, T>;
 
 template <class T>
 class Array {
@@ -275,7 +278,8 @@ void check_against_reference(const Context& ctx, const GemmCase& c) {
       const double z_bound =
           depth * (std::abs(c.scale) * static_cast<double>(magnitude.at(i, j)) +
                    (c.bias ? std::abs(static_cast<double>(bias.at(0, j))) : 0.0) +
-                   (c.addend ? std::abs(static_cast<double>(addend.at(i, j))) : 0.0));
+                   (c.addend ? std::abs(static_cast<double>(addend.at(i, j))) : 0.0)) +
+          2 * c.operand_error * std::abs(c.scale) * static_cast<double>(magnitude.at(i, j));
       compare("out", i, j, d.at(i, j), want.at(i, j),
               z_bound * lipschitz * lipschitz * std::abs(c.out_scale) +
                   4 * eps * std::abs(static_cast<double>(want.at(i, j))));

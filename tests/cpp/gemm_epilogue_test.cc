@@ -9,7 +9,7 @@
 namespace dropgemm::testing {
 namespace {
 
-INSTANTIATE_TEST_SUITE_P(All, GemmTest, ::testing::ValuesIn(cpu_implementations()), name_of);
+INSTANTIATE_TEST_SUITE_P(All, GemmTest, ::testing::ValuesIn(other_implementations()), name_of);
 
 constexpr long double kSqrtTwoOverPi = 0.797884560802865355879892L, kCubic = 0.044715L;
 

@@ -8,7 +8,7 @@
 namespace dropgemm::testing {
 namespace {
 
-INSTANTIATE_TEST_SUITE_P(All, GemmTest, ::testing::ValuesIn(cpu_implementations()), name_of);
+INSTANTIATE_TEST_SUITE_P(All, GemmTest, ::testing::ValuesIn(other_implementations()), name_of);
 
 // One pattern for the whole batch: every period-th feature.
 TileSize every(std::int64_t period, std::int64_t offset, std::int64_t batch) {

@@ -69,7 +69,7 @@ TEST(Emulator, CopiesArriveWhenTheyAreWaitedFor) {
   static const std::vector<float> from(4 * kThreads, 7.0F);
   const auto copy = [](const Block& block, float* mine, bool waits) {
     auto* const shared = reinterpret_cast<float*>(block.shared) + 4 * block.thread;
-    cp_async16(shared, from.data() + 4 * block.thread, block.thread % 2 == 0);
+    cp_async16(shared, from.data() + 4 * block.thread, block.thread % 2 == 0 ? 16 : 0);
     cp_async_commit();
     if (waits) cp_async_wait<0>();
     sync_block();

@@ -1,0 +1,109 @@
+// Which kernel, in which tiles, over which copies of the operands.
+#include "cuda/config.h"
+
+#include "cuda/lists.h"
+#include "cuda/plan.h"
+
+namespace dropgemm::cuda {
+namespace {
+
+constexpr std::int32_t kGranule = 32;
+constexpr std::int64_t kVectorBytes = 16;  // what tensor-core kernels load at once
+
+// An operand's strides, in elements, along its axis of D and along K.
+struct Strides {
+  std::int64_t line, depth;
+};
+Strides a_strides(const GemmArgs& args) {
+  if (args.trans_a) return {args.a.col_stride, args.a.row_stride};
+  return {args.a.row_stride, args.a.col_stride};
+}
+Strides b_strides(const GemmArgs& args) {
+  if (args.trans_b) return {args.b.row_stride, args.b.col_stride};
+  return {args.b.col_stride, args.b.row_stride};
+}
+
+Major major_of(const Strides& strides) {
+  return strides.depth != 1 && strides.line == 1 ? Major::kLine : Major::kDepth;
+}
+
+// Whether 16 bytes at a time can be loaded.
+bool is_aligned(const ConstMatrixView& view, const Strides& strides) {
+  if (strides.depth != 1 && strides.line != 1) return false;
+  const std::int64_t other = strides.depth == 1 ? strides.line : strides.depth;
+  const auto size = static_cast<std::int64_t>(dtype_size(view.dtype));
+  return reinterpret_cast<std::uintptr_t>(view.data) % kVectorBytes == 0 && other >= 0 &&
+         other * size % kVectorBytes == 0;
+}
+
+bool takes_tensor_cores(const GemmArgs& args) {
+  switch (args.a.dtype) {
+    case DType::kFloat32:
+      return args.precision == Precision::kMedium;
+    case DType::kFloat64:
+      return false;
+    case DType::kBFloat16:
+    case DType::kFloat16:
+      return true;
+  }
+  return false;
+}
+
+void set_tiles(std::int32_t side, std::int32_t stages, GemmConfig* c) {
+  c->tile_m = c->tile_n = side;
+  c->tile_k = c->granule_m = c->granule_n = c->granule_k = kGranule;
+  c->stages = stages;
+}
+
+}  // namespace
+
+GemmConfig make_config(const Device& /*device*/, const GemmArgs& args) {
+  GemmConfig c;
+  const Admission admission = admit(args);
+  c.dtype = args.a.dtype;
+  c.path = admission.plan.path;
+  c.lists = admission.lists;
+  const bool wide = dtype_size(c.dtype) > 2;
+  if (takes_tensor_cores(args)) {
+    c.family = Family::kSm80;
+    set_tiles(128, wide ? 3 : 4, &c);
+  } else {
+    set_tiles(c.dtype == DType::kFloat64 ? 64 : 128, 1, &c);
+  }
+  if (c.path == GemmPath::kPruned && !lists_fit(c, args)) {
+    c.path = GemmPath::kSelect;
+    c.lists = Lists::kWhole;
+  }
+  const bool selects = c.path == GemmPath::kSelect && !args.dropped_are_zero;
+  const bool gathers = c.path == GemmPath::kCompact;
+  const Strides a = a_strides(args), b = b_strides(args);
+  const bool pads = c.family != Family::kSimt;
+  c.a_major = major_of(a);
+  c.b_major = major_of(b);
+  c.copies_a = gathers || (selects && args.a_mask != nullptr) || (pads && !is_aligned(args.a, a));
+  c.copies_b = gathers || (selects && args.b_mask != nullptr) || (pads && !is_aligned(args.b, b));
+  return c;
+}
+
+std::string to_string(const GemmConfig& c) {
+  static constexpr const char* kFamilies[] = {"simt", "sm80", "sm90"};
+  static constexpr const char* kPaths[] = {"none", "dense", "compact", "pruned", "select"};
+  static constexpr const char* kLists[] = {"whole", "rows", "cols", "depth", "pairs"};
+  static constexpr const char* kMajors[] = {"k", "l"};
+  const auto sizes = [](std::int32_t m, std::int32_t n, std::int32_t k) {
+    return std::to_string(m) + "x" + std::to_string(n) + "x" + std::to_string(k);
+  };
+  std::string text = std::string(kFamilies[static_cast<int>(c.family)]) + " " +
+                     dtype_name(c.dtype) + " " + kPaths[static_cast<int>(c.path)] + " " +
+                     kLists[static_cast<int>(c.lists)] + " " + sizes(c.tile_m, c.tile_n, c.tile_k) +
+                     " granules " + sizes(c.granule_m, c.granule_n, c.granule_k) + " stages " +
+                     std::to_string(c.stages) + " cluster " + std::to_string(c.cluster_m) + "x" +
+                     std::to_string(c.cluster_n) + " majors " +
+                     kMajors[static_cast<int>(c.a_major)] + kMajors[static_cast<int>(c.b_major)];
+  if (c.copies_a || c.copies_b) text += " copies";
+  if (c.copies_a) text += " a";
+  if (c.copies_b) text += " b";
+  return text;
+}
+
+}  // namespace dropgemm::cuda
