@@ -21,7 +21,7 @@ PACKAGE_SOURCES := CMakeLists.txt pyproject.toml LICENSE $(wildcard README.md) \
 CXX_FILES := $(shell git ls-files --cached --others --exclude-standard '*.h' '*.cc' '*.cu' '*.cuh')
 # Not the kernels of the instruction sets, which are written in GCC's vector extensions, nor what
 # belongs to another build or needs the CUDA toolkit.
-TIDY_FILES := $(filter-out src/cpu/kernel_%.cc src/cuda/api_cuda.cc bench/% tests/consumer/%, \
+TIDY_FILES := $(filter-out src/cpu/kernel_%.cc src/cuda/api_cuda.cc tests/cuda/device_cuda.cc bench/% tests/consumer/%, \
   $(filter %.cc,$(CXX_FILES)))
 
 # The tools of .venv come first, so that cmake, ninja and pytest are the pinned ones.
@@ -33,7 +33,7 @@ endif
 
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test test-cpp test-python lint lint-format lint-python lint-tidy tidy \
-  sanitize format bench-programs bench results clean
+  sanitize format cuda gpu bench-programs bench results clean
 
 help:
 	@echo "make setup    .venv/ with dropgemm and what its tests need (torch included)"
@@ -42,6 +42,8 @@ help:
 	@echo "make sanitize C++ tests under address and undefined-behaviour sanitizers (up to half an hour)"
 	@echo "make lint     clang-format, clang-tidy, ruff, mypy; changes nothing"
 	@echo "make format   clang-format and ruff, in place"
+	@echo "make cuda     compiles the CUDA backend with nvcc and runs it on the emulator; needs no GPU"
+	@echo "make gpu      everything that needs a GPU: tests, sanitizer, benchmarks"
 	@echo "make bench    builds and runs the benchmarks of bench/; BENCH_ARGS=... goes to google-benchmark"
 	@echo "make results  measures the tables of the READMEs again (20 minutes; SETS=... names some)"
 	@echo "make clean    removes build/ (.venv/ stays)"
@@ -117,6 +119,34 @@ sanitize: $(STAMPS)/build $(STAMPS)/gtest
 	  -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1" -DDROPGEMM_SANITIZE=ON
 	$(BIN)/cmake --build build/sanitize --target $(SANITIZED:%=%_test)
 	for name in $(SANITIZED); do build/sanitize/tests/$${name}_test --gtest_brief=1 || exit 1; done
+
+# --- CUDA ------------------------------------------------------------------------------------------
+
+CUTLASS = $(if $(CUTLASS_INCLUDE_DIR),,$(STAMPS)/cutlass)
+
+$(STAMPS)/cutlass: $(STAMPS)/venv
+	third_party/cutlass.sh
+	@touch $@
+
+# The tests belong to build/cpp: they run without nvcc.
+build/cuda/build.ninja: $(STAMPS)/build $(CUTLASS)
+	@command -v nvcc >/dev/null || \
+	  { echo "make: no nvcc on the PATH: install CUDA's toolkit (13.0)" >&2; exit 1; }
+	$(BIN)/cmake -S . -B build/cuda -G Ninja -DCMAKE_BUILD_TYPE=Release -DDROPGEMM_WERROR=ON \
+	  -DDROPGEMM_BUILD_TESTS=OFF -DDROPGEMM_CUDA=ON \
+	  -DCMAKE_CUDA_COMPILER_LAUNCHER="$(CURDIR)/tests/cuda/compile.sh$(if $(CMAKE_CXX_COMPILER_LAUNCHER),;$(CMAKE_CXX_COMPILER_LAUNCHER))"
+
+# Emulated are the programs of tests/cuda and the parts of others that name the emulator.
+cuda: build/cuda/build.ninja build/cpp/build.ninja
+	$(BIN)/cmake --build build/cuda
+	$(BIN)/cmake --build build/cpp
+	$(BIN)/ctest --test-dir build/cpp --output-on-failure -L '^cuda$$'
+	GTEST_FILTER='*cuda_emulated*' $(BIN)/ctest --test-dir build/cpp --output-on-failure -L '^cpp$$'
+
+gpu:
+	tests/cuda/gpu.sh
+
+# --- Benchmarks ------------------------------------------------------------------------------------
 
 # Pinned, since a pair of unpinned threads can land on one core of a busy machine. The results of
 # the last run but one stay as build/bench/*.previous.json, for bench/compare.py; those of layers.py

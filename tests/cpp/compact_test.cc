@@ -203,7 +203,7 @@ class CompactTest : public GemmTest {
 
 std::vector<Implementation> compacting() {
   std::vector<Implementation> all = implementations();
-  all.push_back({kEmulated, ""});
+  for (const std::string& name : cuda_backends()) all.push_back({name, ""});
   return all;
 }
 INSTANTIATE_TEST_SUITE_P(All, CompactTest, ::testing::ValuesIn(compacting()), name_of);

@@ -101,9 +101,9 @@ std::vector<std::uint32_t> row_by_definition(const DrawStream& stream, double p,
   return words;
 }
 
-class EveryBackend : public testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Mask, EveryBackend, testing::Values("reference", "cpu", kEmulated),
-                         [](const auto& each) { return std::string(each.param); });
+class EveryBackend : public testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Mask, EveryBackend, testing::ValuesIn(every_backend()),
+                         [](const auto& each) { return each.param; });
 
 TEST_P(EveryBackend, BernoulliBitsAreTheDefinition) {
   BernoulliMaskArgs args;

@@ -72,9 +72,9 @@ std::vector<std::uint32_t> by_formula(const Shape& shape, const Pattern& pattern
   return words;
 }
 
-class EveryBackend : public testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Pattern, EveryBackend, testing::Values("reference", "cpu", kEmulated),
-                         [](const auto& each) { return std::string(each.param); });
+class EveryBackend : public testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Pattern, EveryBackend, testing::ValuesIn(every_backend()),
+                         [](const auto& each) { return each.param; });
 
 TEST_P(EveryBackend, RowPatternsAreTheFormula) {
   for (const std::int64_t cols : {1, 2, 31, 32, 33, 64, 65, 99, 1000}) {

@@ -180,7 +180,7 @@ TEST_P(SgdTest, WhatIsNotFiniteSpreads) {
   for (const float value : w) EXPECT_TRUE(std::isnan(value));
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, SgdTest, testing::Values("reference", "cpu", kEmulated),
+INSTANTIATE_TEST_SUITE_P(Backends, SgdTest, testing::ValuesIn(every_backend()),
                          [](const auto& each) { return each.param; });
 
 class SgdCheck : public testing::Test {
