@@ -1,5 +1,6 @@
 """The installed package serves C++: find_package(dropgemm) from its cmake_dir(), build, run."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,6 +9,8 @@ import dropgemm as dg
 
 SOURCE = Path(__file__).parent.parent / "consumer"
 README = Path(__file__).parent.parent.parent / "README.md"
+GUIDE = README.parent / "include" / "dropgemm" / "README.md"
+PROGRAM = re.compile(r"^```cpp\n(.*?)^```\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def run(*command: str | Path) -> str:
@@ -29,6 +32,25 @@ def test_a_cpp_program_builds_against_the_installed_package(tmp_path: Path) -> N
 
 def test_the_readme_shows_that_program() -> None:
     assert (SOURCE / "main.cc").read_text() in README.read_text()
+
+
+def test_the_programs_of_the_guide_print_what_it_says(tmp_path: Path) -> None:
+    programs = PROGRAM.findall(GUIDE.read_text())
+    assert len(programs) == GUIDE.read_text().count("```cpp") == 3
+    lists = (SOURCE / "CMakeLists.txt").read_text()
+    for index, (program, _) in enumerate(programs):
+        (tmp_path / f"program{index}.cc").write_text(program)
+    target = lists[lists.index("add_executable") :]
+    lists = lists.removesuffix(target) + "".join(
+        target.replace("consumer", f"program{index}").replace("main", f"program{index}")
+        for index in range(len(programs))
+    )
+    (tmp_path / "CMakeLists.txt").write_text(lists)
+    build = tmp_path / "build"
+    run("cmake", "-S", tmp_path, "-B", build, f"-Ddropgemm_DIR={dg.cmake_dir()}")
+    run("cmake", "--build", build)
+    for index, (_, expected) in enumerate(programs):
+        assert run(build / f"program{index}") == expected
 
 
 def test_consumers_link_no_openmp() -> None:

@@ -14,6 +14,7 @@ GUIDES = [
     ROOT / "python" / "README.md",
     ROOT / "README.md",
     ROOT / "python" / "dropgemm" / "jax" / "README.md",
+    ROOT / "include" / "dropgemm" / "README.md",
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXPECTED = re.compile(r"^ *print\(.*\)  # (.*)$", re.MULTILINE)
