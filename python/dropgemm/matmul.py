@@ -12,7 +12,7 @@ ActivationName = Literal["relu", "gelu", "gelu_tanh"]
 PrecisionName = Literal["highest", "medium"]
 
 _PRECISIONS = {"highest": HIGHEST, "medium": MEDIUM}
-_ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2, "gelu_tanh": 3}
+_ACTIVATIONS = {"relu": 1, "gelu": 2, "gelu_tanh": 3}
 
 
 def matmul(
@@ -81,7 +81,8 @@ def matmul(
     """
     framework = common_framework(a=a, b=b, bias=bias, addend=addend, out=out)
     for name, mask in (("a_mask", a_mask), ("b_mask", b_mask), ("out_mask", out_mask)):
-        check_mask(name, mask, framework)
+        if mask is not None:
+            check_mask(name, mask, framework)
     return framework.matmul(
         a,
         b,
@@ -102,9 +103,11 @@ def matmul(
 
 def activation_code(activation: str | None) -> int:
     """The core's number for an activation."""
-    if not isinstance(activation, (str, type(None))) or activation not in _ACTIVATIONS:
+    if activation is None:
+        return 0
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
         legal = ", ".join(repr(name) for name in _ACTIVATIONS)
-        raise ValueError(f"activation: expected one of {legal}, got {activation!r}")
+        raise ValueError(f"activation: expected None or one of {legal}, got {activation!r}")
     return _ACTIVATIONS[activation]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dropgemm.torch import ops as ops  # registers the operator
 from dropgemm.torch.calls import GELU, GELU_TANH, NONE, RELU, MaskArguments, Product, multiply
-from dropgemm.torch.tracing import apply, needs_operator, refuse_forward_ad
+from dropgemm.torch.tracing import needs_operator, refuse_forward_ad, short_apply
 from dropgemm.torch.transforms import differentiable, loop_or_fold
 
 
@@ -41,19 +41,19 @@ def matmul(
         or (bias is not None and bias.requires_grad)
         or (addend is not None and addend.requires_grad)
     ):
-        result = apply(Matmul, a, b, bias, addend, product)
+        result = _apply(a, b, bias, addend, product)
     else:
         result = multiply(a, b, bias, addend, product)
     return result
 
 
 def _saved(
-    tensors: tuple[Tensor | None, ...], activation: int, out: Tensor
+    a: Tensor, b: Tensor, bias: Tensor | None, addend: Tensor | None, activation: int, out: Tensor
 ) -> tuple[Tensor | None, ...]:
     """What the backward reads of a product's tensors; bias and addend only to compute Z again."""
-    if activation <= RELU:
-        return (*tensors[:2], None, None, out if activation == RELU else None)
-    return (*tensors, None)
+    if activation == NONE:
+        return a, b, None, None, None
+    return (a, b, None, None, out) if activation == RELU else (a, b, bias, addend, None)
 
 
 def _gradients(
@@ -116,7 +116,7 @@ class Matmul(torch.autograd.Function):
         product: Product,
     ) -> Tensor:
         out = multiply(a, b, bias, addend, product)
-        ctx.save_for_backward(*_saved((a, b, bias, addend), product.activation, out))
+        ctx.save_for_backward(*_saved(a, b, bias, addend, product.activation, out))
         ctx.product = product
         return out
 
@@ -125,9 +125,13 @@ class Matmul(torch.autograd.Function):
         return (*_gradients(ctx.saved_tensors, ctx.product, grad, ctx.needs_input_grad), None)
 
 
+_apply = short_apply(Matmul)
+
+
 def _kept(inputs: tuple[Any, ...], output: Tensor) -> tuple[Any, ...]:
-    flat = inputs[4:]
-    return (*_saved(inputs[:4], Product.from_flat(flat).activation, output), *flat)
+    a, b, bias, addend, *flat = inputs
+    activation = Product.from_flat(tuple(flat)).activation
+    return (*_saved(a, b, bias, addend, activation, output), *flat)
 
 
 def _backward(needs: tuple[bool, ...], kept: tuple[Any, ...], grad: Tensor) -> tuple[Any, ...]:

@@ -15,14 +15,14 @@ from torch import Tensor
 from dropgemm.torch import calls, operands
 from dropgemm.torch.autograd import matmul
 from dropgemm.torch.calls import Layer, Product
-from dropgemm.torch.tracing import apply, needs_operator, refuse_forward_ad
+from dropgemm.torch.tracing import needs_operator, refuse_forward_ad, short_apply
 from dropgemm.torch.transforms import differentiable
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
     """y [..., out] of x [..., in], by the same ways as autograd.matmul, with the same bits."""
     if not needs_operator(x, weight, bias):
-        result: Tensor = apply(Linear, x, weight, bias, layer)
+        result: Tensor = _apply(x, weight, bias, layer)
         return result
     refuse_forward_ad(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1])
@@ -61,6 +61,9 @@ class Linear(torch.autograd.Function):
         if dx is not None and len(ctx.shape) != 2:
             dx = dx.view(ctx.shape)
         return dx, dw, db, None
+
+
+_apply = short_apply(Linear)
 
 
 def _bias_grad(

@@ -40,10 +40,10 @@ def needs_operator(*tensors: torch.Tensor | None) -> bool:
     return False
 
 
-def apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
-    """function.apply where needs_operator() is False: without what it does for torch.func, which
-    is a third of its cost."""
-    return super(torch.autograd.Function, function).apply(*arguments)  # type: ignore[misc]
+def short_apply(function: type[torch.autograd.Function]) -> Any:
+    """function.apply for where needs_operator() is False: without what it does for torch.func,
+    which is a third of its cost."""
+    return super(torch.autograd.Function, function).apply  # type: ignore[misc]
 
 
 def refuse_forward_ad(*tensors: torch.Tensor | None) -> None:
