@@ -181,6 +181,33 @@ def layer_arguments(kind, dtype=torch.float32):
     return x, weight, bias, 0, *layer.flat()
 
 
+KINDS = {  # the tiles of masks of a [12, 20], b [24, 20] transposed, out [12, 24]
+    "groups of rows": ((4, 5), (8, 5), (4, 8)),
+    "one pattern for all rows": ((12, 1), None, (12, 1)),
+    "elements": ((1, 1), (1, 1), (1, 1)),
+    "tiles of the weight": (None, (8, 5), None),
+}
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_opcheck_matmul_with_each_kind_of_mask(kind, flipped):
+    """flipped: the masks are those of the transposed matrices, with the flag that says so."""
+    masks = []
+    for site, (shape, tile) in enumerate(
+        zip(((12, 20), (24, 20), (12, 24)), KINDS[kind], strict=True)
+    ):
+        if tile is None:
+            masks.append(MaskArguments.of(None))
+            continue
+        (rows, cols), tile = (shape[::-1], tile[::-1]) if flipped else (shape, tile)
+        mask = dg.bernoulli_mask(rows, cols, 0.4, seed=0, site=site, tile=tile, like=torch.empty(0))
+        masks.append(MaskArguments.of(mask.T if flipped else mask))
+    a, b = torch.randn(12, 20, requires_grad=True), torch.randn(24, 20, requires_grad=True)
+    product = Product(*masks, trans_b=True, scale_tensor=torch.tensor(2.0))
+    opcheck(torch.ops.dropgemm.matmul, (a, b, None, None, *product.flat()))
+
+
 @pytest.mark.parametrize("kind", ["nothing", "groups", "one group", "elements", "tiles"])
 def test_opcheck_layers(kind):
     x, weight, bias, *rest = layer_arguments(kind)
