@@ -1,6 +1,7 @@
 // Which kernel, in which tiles, over which copies of the operands.
 #include "cuda/config.h"
 
+#include "cuda/kernel_sm90.h"
 #include "cuda/lists.h"
 #include "cuda/plan.h"
 
@@ -49,6 +50,24 @@ bool takes_tensor_cores(const GemmArgs& args) {
   return false;
 }
 
+// The share of D that is expected to be computed, all items taken together.
+double computed_share(const GemmConfig& config, const GemmArgs& args) {
+  const auto hint = [](const TileMaskView* mask) {
+    return mask != nullptr ? mask->keep_hint : 1.0;
+  };
+  switch (config.lists) {
+    case Lists::kRows:
+    case Lists::kCols:
+    case Lists::kPairs:
+      return hint(args.d_mask);
+    case Lists::kDepth:
+      return hint(args.a_mask) * hint(args.b_mask);
+    case Lists::kWhole:
+      break;
+  }
+  return 1.0;
+}
+
 void set_tiles(std::int32_t side, std::int32_t stages, GemmConfig* c) {
   c->tile_m = c->tile_n = side;
   c->tile_k = c->granule_m = c->granule_n = c->granule_k = kGranule;
@@ -57,7 +76,7 @@ void set_tiles(std::int32_t side, std::int32_t stages, GemmConfig* c) {
 
 }  // namespace
 
-GemmConfig make_config(const Device& /*device*/, const GemmArgs& args) {
+GemmConfig make_config(const Device& device, const GemmArgs& args) {
   GemmConfig c;
   const Admission admission = admit(args);
   c.dtype = args.a.dtype;
@@ -82,6 +101,10 @@ GemmConfig make_config(const Device& /*device*/, const GemmArgs& args) {
   c.b_major = major_of(b);
   c.copies_a = gathers || (selects && args.a_mask != nullptr) || (pads && !is_aligned(args.a, a));
   c.copies_b = gathers || (selects && args.b_mask != nullptr) || (pads && !is_aligned(args.b, b));
+  if (c.family == Family::kSm80 && c.path != GemmPath::kNone) {
+    static_cast<void>(
+        choose_sm90(device, gemm_shape(args), admission.plan, computed_share(c, args), &c));
+  }
   return c;
 }
 

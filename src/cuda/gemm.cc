@@ -10,6 +10,7 @@
 #include "cuda/finish.h"
 #include "cuda/kernel_simt.h"
 #include "cuda/kernel_sm80.h"
+#include "cuda/kernel_sm90.h"
 #include "cuda/launch.h"
 #include "cuda/lists.h"
 #include "cuda/plan.h"
@@ -111,8 +112,8 @@ class Call {
     product_.lists = work_lists(lists_);
     // Sums of units of depth meet in memory, and compacted ones are to be spread.
     if (config_.lists == Lists::kDepth || config_.path == GemmPath::kCompact) {
-      product_.staging.data = arena->take<Sum>(std::int64_t{extents_.m} * extents_.n);
-      product_.staging.row_stride = extents_.n;
+      product_.staging.row_stride = round_up(extents_.n, 32);
+      product_.staging.data = arena->take<Sum>(extents_.m * product_.staging.row_stride);
       product_.staging.adds = config_.lists == Lists::kDepth;
     }
     if (config_.path == GemmPath::kPruned && config_.lists != Lists::kDepth) {
@@ -129,7 +130,7 @@ class Call {
     if (product_.staging.adds) {
       DROPGEMM_RETURN_IF_ERROR(fill_zero(
           product_.staging.data,
-          static_cast<std::size_t>(extents_.m) * static_cast<std::size_t>(extents_.n) * sizeof(Sum),
+          static_cast<std::size_t>(extents_.m * product_.staging.row_stride) * sizeof(Sum),
           stream));
     }
     DROPGEMM_RETURN_IF_ERROR(multiply(stream));
@@ -166,6 +167,7 @@ class Call {
   void take_copies(std::int32_t lines, Major major, Arena* arena,
                    typename CopyKernel<E>::Params* copy, Input<E>* input) {
     copy->from = *input;
+    copy->granule = config_.granule_k;
     take_copy<E>(lines, extents_.k, major, arena, copy);
     *input = {copy->to, copy->line_stride, copy->depth_stride};
   }
@@ -216,6 +218,9 @@ class Call {
       }
     }
     if constexpr (!std::is_same_v<E, double>) {
+      if (config_.family == Family::kSm90) {
+        return run_sm90(device_, config_, product_, most_items(lists_), stream);
+      }
       constexpr Major kK = Major::kDepth, kL = Major::kLine;
       const bool by_line = config_.b_major == kL;
       if (config_.a_major == kK) {

@@ -34,7 +34,7 @@ DROPGEMM_DEVICE void CopyKernel<E>::run(const Params& p, const Block& block) {
   const std::int32_t lines = p.line_count != nullptr ? *p.line_count : p.lines;
   const std::int32_t depth = p.depth_count != nullptr ? *p.depth_count : p.depth;
   // Not past the extent, which the copy has room for.
-  const std::int32_t whole = (depth + kGranule - 1) / kGranule * kGranule;
+  const std::int32_t whole = (depth + p.granule - 1) / p.granule * p.granule;
   const std::int32_t padded = p.depth_count == nullptr ? depth : whole < p.depth ? whole : p.depth;
   const bool by_lines = p.depth_stride == 1;
   const std::int32_t outer_count = by_lines ? lines : padded;

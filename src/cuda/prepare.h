@@ -38,15 +38,15 @@ struct CopyKernel {
     AxisMask mask;  // of (line, depth): what it drops is not read and becomes 0
     std::int32_t lines = 0, depth = 0;
     // Where these are not null, of the kept lines and depths alone; behind the last depth come
-    // zeros up to a whole granule.
+    // zeros up to a whole `granule`.
     const std::int32_t *line_index = nullptr, *depth_index = nullptr;
     const std::int32_t *line_count = nullptr, *depth_count = nullptr;
+    std::int32_t granule = 1;
     E* to = nullptr;
     std::int64_t line_stride = 0, depth_stride = 1;  // of the copy, one of them 1
   };
   static constexpr const char* kName = "copy";
   static constexpr std::int32_t kThreads = 256;
-  static constexpr std::int32_t kGranule = 32;
   static DROPGEMM_DEVICE void run(const Params& p, const Block& block);
 };
 

@@ -42,6 +42,7 @@ struct GemmCase {
   Layout layout = Layout::kRowMajor;
   bool bias = false, addend = false, aux_out = false, a_sum = false, transposed_masks = false;
   bool undefined_fill = false;  // dropped tiles of D may hold anything
+  bool deterministic = false;
   Activation activation = Activation::kNone;
   Activation grad = Activation::kNone;  // kNone: no grad_aux
   Precision precision = Precision::kHighest;
@@ -62,9 +63,10 @@ struct GemmCase {
            tile(b_tile) + " d" + tile(d_tile) + " keep " + std::to_string(keep) + " layout " +
            std::to_string(static_cast<int>(layout)) + (bias ? " bias" : "") +
            (addend ? " addend" : "") + (aux_out ? " aux" : "") + (a_sum ? " a_sum" : "") +
-           (undefined_fill ? " undefined fill" : "") + " scales " + std::to_string(scale) + " " +
-           std::to_string(out_scale) + " act " + std::to_string(static_cast<int>(activation)) +
-           " grad " + std::to_string(static_cast<int>(grad)) +
+           (undefined_fill ? " undefined fill" : "") + (deterministic ? " deterministic" : "") +
+           " scales " + std::to_string(scale) + " " + std::to_string(out_scale) + " act " +
+           std::to_string(static_cast<int>(activation)) + " grad " +
+           std::to_string(static_cast<int>(grad)) +
            (precision == Precision::kMedium ? " medium" : "") + " seed " + std::to_string(seed);
   }
 };
@@ -203,6 +205,7 @@ void check_against_reference(const Context& ctx, const GemmCase& c) {
   args.scale = c.scale, args.out_scale = c.out_scale;
   args.activation = c.activation;
   if (c.undefined_fill) args.out_fill = OutFill::kUndefined;
+  args.deterministic = c.deterministic;
   if (c.bias) args.bias = &bias.at(0, 0), args.bias_stride = bias.view().col_stride;
   if (c.addend) args.addend = addend.view();
   if (c.aux_out) args.aux_out = aux.view();
