@@ -25,7 +25,9 @@ from record import load, result_names
 from rows import Row, ceilings, markdown, pick, shape, source, spread, times
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "bench/README.md", "python/README.md", "src/cpu/README.md")
+DOCUMENTS = (
+    "README.md", "bench/README.md", "python/dropgemm/torch/README.md", "src/cpu/README.md",
+)  # fmt: skip
 BLOCK = re.compile(
     r"(?P<begin><!-- bench/tables\.py: (?P<name>\S+) -->\n)(?P<body>.*?)"
     r"(?P<end><!-- end of (?P=name) -->)",

@@ -10,12 +10,13 @@ from torch import nn
 import dropgemm as dg
 
 ROOT = Path(__file__).parent.parent.parent
+README = ROOT / "README.md"
+PACKAGE = ROOT / "python" / "README.md"
 GUIDES = [
-    ROOT / "python" / "README.md",
-    ROOT / "README.md",
-    ROOT / "python" / "dropgemm" / "jax" / "README.md",
-    ROOT / "include" / "dropgemm" / "README.md",
+    PACKAGE,
+    *(ROOT / "python" / "dropgemm" / name / "README.md" for name in ("torch", "jax")),
 ]
+OTHERS = [README, ROOT / "include" / "dropgemm" / "README.md"]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXPECTED = re.compile(r"^ *print\(.*\)  # (.*)$", re.MULTILINE)
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
@@ -31,12 +32,9 @@ def run(path, namespace, capsys):
         assert capsys.readouterr().out.splitlines() == EXPECTED.findall(block[1])
 
 
-def test_the_python_guide_runs(capsys):
-    run(GUIDES[0], {"__name__": "guide"}, capsys)
-
-
-def test_the_jax_guide_runs(capsys):
-    run(GUIDES[2], {"__name__": "guide"}, capsys)
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.parent.name)
+def test_the_guides_run(path, capsys):
+    run(path, {"__name__": "guide"}, capsys)
 
 
 def test_the_readmes_excerpts_run_in_a_training_script(capsys):
@@ -47,22 +45,25 @@ def test_the_readmes_excerpts_run_in_a_training_script(capsys):
     x, w = torch.randn(batch, 16).numpy(), torch.randn(2048, 16).numpy()
     names = {"model": model, "optimizer": optimizer, "checkpoint": {}, "steps": steps}
     names |= {"step": 5, "batch": batch, "x": x, "w": w}
-    run(GUIDES[1], names, capsys)
+    run(README, names, capsys)
     assert names["checkpoint"]["dropout"]["step"] == 0
     assert isinstance(names["mask"], dg.TileMask)
     assert not names["y"][~names["mask"].to_dense()].any()
+
+
+def prose(path):
+    return re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
 def anchor(heading):
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.parent.name + "/" + path.name)
+@pytest.mark.parametrize("path", [*GUIDES, *OTHERS], ids=lambda path: path.parent.name)
 def test_links_lead_somewhere(path):
-    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
-    anchors = {anchor(heading) for heading in HEADING.findall(text)}
-    for link in LINK.findall(text):
-        if link.startswith("#"):
-            assert link[1:] in anchors, link
-        elif "://" not in link:
-            assert (path.parent / link).exists(), link
+    for link in LINK.findall(prose(path)):
+        if "://" not in link:
+            name, _, place = link.partition("#")
+            target = path.parent / name if name else path
+            assert target.exists(), link
+            assert not place or place in map(anchor, HEADING.findall(prose(target))), link
