@@ -306,6 +306,20 @@ def test_a_package_without_foreign_functions_says_what_to_do(monkeypatch):
     ffi._register.cache_clear()
 
 
+def test_an_xla_that_is_too_old_is_named(monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("the handler's API version is incompatible with the framework's")
+
+    ffi._register.cache_clear()
+    monkeypatch.setattr(jax.ffi, "register_ffi_target", refuse)
+    message = (
+        rf"jax: expected an XLA that takes .* version 0\.\d+, got that of JAX {jax.__version__}"
+    )
+    with pytest.raises(RuntimeError, match=message):
+        jax.jit(dg.matmul)(jnp.eye(2), jnp.eye(2))
+    ffi._register.cache_clear()
+
+
 SHARDED = """
 import os
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"

@@ -228,8 +228,15 @@ def _register() -> None:
             "functions, whose JAX arrays have to have values; outside of jit and grad they do. "
             "Install jax, then dropgemm again with --no-build-isolation"
         ) from None
-    for name, target in xla.cpu_targets().items():
-        jax.ffi.register_ffi_target(f"dropgemm.{name}", target, platform="cpu")
+    try:
+        for name, target in xla.cpu_targets().items():
+            jax.ffi.register_ffi_target(f"dropgemm.{name}", target, platform="cpu")
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"jax: expected an XLA that takes foreign functions of version {xla.API_VERSION}, got "
+            f"that of JAX {jax.__version__}. Install a newer JAX, or dropgemm again with "
+            "--no-build-isolation"
+        ) from error
 
 
 def _layout(*numbers: int) -> np.typing.NDArray[np.int64]:
