@@ -59,7 +59,14 @@ def _step(row: Row) -> float:
     )  # nobody asks for the inputs' gradient
 
 
+def _ensemble(row: Row) -> float:
+    """Of the MLP 784-2048-2048-10: its first layer once, the others for each subnet."""
+    kept = 2048 * (1 - row["p"])
+    return float(row["batch"] * (784 * 2048 + row["subnets"] * (kept**2 + kept * 10)))
+
+
 BATCHES = (128, 256, 1024)
+ACTIVATIONS = ("gelu", "relu")
 PACKING = (
     "The rest is packing what is kept of both operands and writing the zeros of what is "
     "dropped ([where the time goes](../src/cpu/README.md#sizes))."
@@ -128,6 +135,30 @@ GOALS = (
             ("input", "Of the weight two groups of rows pack nearly all."),
             ("output", "The inputs are packed whole, and the zeros of all outputs are written."),
         )
+    ),
+    Goal(
+        "feed-forward of a transformer layer, blocks, p = .1, GELU / ReLU", "feedforward",
+        [
+            {"contender": "dropgemm", "method": "block", "p": 0.1, "activation": a}
+            for a in ACTIVATIONS
+        ],
+        {"stock": (1,), "medium": (1,)}, "",
+    ),
+    Goal(
+        'the same under "medium", row patterns, p = .5', "feedforward",
+        [
+            {"contender": "dropgemm medium", "method": "row", "p": 0.5, "activation": a}
+            for a in ACTIVATIONS
+        ],
+        {"stock": (4.5,), "medium": (2,)}, "",
+    ),
+    Goal(
+        "sixteen subnets of the MLP 784-2048-2048-10, p = .5, batch 64 / 128 / 256 / 1024",
+        "ensemble",
+        [{"contender": "dropgemm", "method": "block", "batch": b} for b in (64, *BATCHES)],
+        {"stock": (5,), "medium": (2.5,)},
+        "Activations are sixteen times as large, zeros among them, and go to memory and back.",
+        _ensemble,
     ),
 )  # fmt: skip
 

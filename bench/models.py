@@ -162,7 +162,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", required=True, choices=SETS)
     parser.add_argument("--p", nargs="+", type=rate, help="dropout rates (default: the set's)")
     parser.add_argument("--tokens", type=count, default=2048, help="of a feed-forward's batch")
-    parser.add_argument("--batch", nargs="+", type=count, default=[64, 256, 1024], help="samples")
+    parser.add_argument(
+        "--batch", nargs="+", type=count, default=[64, 128, 256, 1024], help="samples"
+    )
     parser.add_argument("--subnets", type=count, default=16, help="of an ensemble")
     parser.add_argument("--methods", nargs="+", choices=["block", "row", "gyro"])
     parser.add_argument("--threads", type=threads, default=THREADS)
