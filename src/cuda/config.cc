@@ -1,6 +1,9 @@
 // Which kernel, in which tiles, over which copies of the operands.
 #include "cuda/config.h"
 
+#include <limits>
+
+#include "cuda/dense.h"
 #include "cuda/kernel_sm90.h"
 #include "cuda/lists.h"
 #include "cuda/plan.h"
@@ -35,6 +38,24 @@ bool is_aligned(const ConstMatrixView& view, const Strides& strides) {
   const auto size = static_cast<std::int64_t>(dtype_size(view.dtype));
   return reinterpret_cast<std::uintptr_t>(view.data) % kVectorBytes == 0 && other >= 0 &&
          other * size % kVectorBytes == 0;
+}
+
+// Whether a library can multiply an operand as it lies: dense lines, some way apart.
+bool is_matrix(const Strides& strides, std::int64_t lines, std::int64_t depth) {
+  const std::int64_t apart = strides.depth == 1 ? strides.line : strides.depth;
+  if (strides.depth != 1 && strides.line != 1) return false;
+  return apart >= (strides.depth == 1 ? depth : lines) &&
+         apart <= std::numeric_limits<std::int32_t>::max();
+}
+
+// Whether D is one factor times the product, and a library can write it.
+bool is_plain(const GemmArgs& args) {
+  const GemmShape s = gemm_shape(args);
+  return args.d_mask == nullptr && args.bias == nullptr && !args.addend.present() &&
+         args.aux_out.data == nullptr && !args.grad_aux.present() &&
+         args.activation == Activation::kNone && args.scale_device == nullptr &&
+         args.out_scale_device == nullptr && args.out_scale == 1.0 &&
+         is_matrix({args.d.row_stride, args.d.col_stride}, s.m, s.n);
 }
 
 bool takes_tensor_cores(const GemmArgs& args) {
@@ -99,17 +120,24 @@ GemmConfig make_config(const Device& device, const GemmArgs& args) {
   const bool pads = c.family != Family::kSimt;
   c.a_major = major_of(a);
   c.b_major = major_of(b);
+  const GemmShape s = gemm_shape(args);
+  const bool dense = c.path == GemmPath::kDense || c.path == GemmPath::kSelect;
+  if (dense && is_plain(args) && has_dense_library()) {
+    c.family = Family::kLibrary;
+    c.copies_a = (selects && args.a_mask != nullptr) || !is_matrix(a, s.m, s.k);
+    c.copies_b = (selects && args.b_mask != nullptr) || !is_matrix(b, s.n, s.k);
+    return c;
+  }
   c.copies_a = gathers || (selects && args.a_mask != nullptr) || (pads && !is_aligned(args.a, a));
   c.copies_b = gathers || (selects && args.b_mask != nullptr) || (pads && !is_aligned(args.b, b));
   if (c.family == Family::kSm80 && c.path != GemmPath::kNone) {
-    static_cast<void>(
-        choose_sm90(device, gemm_shape(args), admission.plan, computed_share(c, args), &c));
+    static_cast<void>(choose_sm90(device, s, admission.plan, computed_share(c, args), &c));
   }
   return c;
 }
 
 std::string to_string(const GemmConfig& c) {
-  static constexpr const char* kFamilies[] = {"simt", "sm80", "sm90"};
+  static constexpr const char* kFamilies[] = {"simt", "sm80", "sm90", "library"};
   static constexpr const char* kPaths[] = {"none", "dense", "compact", "pruned", "select"};
   static constexpr const char* kLists[] = {"whole", "rows", "cols", "depth", "pairs"};
   static constexpr const char* kMajors[] = {"k", "l"};

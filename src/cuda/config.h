@@ -11,9 +11,10 @@
 namespace dropgemm::cuda {
 
 enum class Family : std::int32_t {
-  kSimt = 0,  // float32 and float64 as they are, any strides
-  kSm80 = 1,  // mma.sync: bfloat16, float16, float32 rounded to tf32
-  kSm90 = 2,  // wgmma and TMA: the same, on Hopper alone
+  kSimt = 0,     // float32 and float64 as they are, any strides
+  kSm80 = 1,     // mma.sync: bfloat16, float16, float32 rounded to tf32
+  kSm90 = 2,     // wgmma and TMA: the same, on Hopper alone
+  kLibrary = 3,  // cuBLAS, where it is found: one factor for an epilogue, nothing skipped
 };
 
 // Whose units decide what is kept along the other two axes. An item of work is one output tile.

@@ -7,6 +7,7 @@
 
 #include "cuda/arena.h"
 #include "cuda/config.h"
+#include "cuda/dense.h"
 #include "cuda/finish.h"
 #include "cuda/kernel_simt.h"
 #include "cuda/kernel_sm80.h"
@@ -106,6 +107,11 @@ class Call {
     if (config_.copies_a) take_copies(extents_.m, config_.a_major, arena, &copy_a_, &product_.a);
     if (config_.copies_b) take_copies(extents_.n, config_.b_major, arena, &copy_b_, &product_.b);
     describe_copies();
+    if (config_.family == Family::kLibrary) {
+      library_bytes_ = dense_workspace_bytes(device.arch);
+      library_memory_ = arena->take<char>(static_cast<std::int64_t>(library_bytes_));
+      return;
+    }
     lists_ = config_.path == GemmPath::kPruned
                  ? plan_lists(config_, args, arena)
                  : plan_whole_lists(config_, extents_.m, extents_.n, extents_.k, lengths_, arena);
@@ -126,6 +132,9 @@ class Call {
     if (extents_.m == 0 || extents_.n == 0) return {};
     if (config_.path == GemmPath::kNone) return finish(stream);
     DROPGEMM_RETURN_IF_ERROR(prepare(stream));
+    if (config_.family == Family::kLibrary) {
+      return multiply_dense(dense_call(), library_memory_, library_bytes_, stream);
+    }
     DROPGEMM_RETURN_IF_ERROR(build_lists(device_, lists_, stream));
     if (product_.staging.adds) {
       DROPGEMM_RETURN_IF_ERROR(fill_zero(
@@ -206,6 +215,37 @@ class Call {
         std::clamp<std::int64_t>(most_items(lists_), 1, device_.multiprocessors));
   }
 
+  // The library has columns where we have rows: D's transpose is B's by A's, unless D lies so
+  // itself.
+  [[nodiscard]] DenseCall dense_call() const {
+    struct Side {
+      const void* data;
+      bool by_line;
+      std::int64_t apart;
+      std::int32_t lines;
+    };
+    const auto side = [](const Input<E>& input, Major major, std::int32_t lines) -> Side {
+      const bool by_line = major == Major::kLine;
+      return {input.data, by_line, by_line ? input.depth_stride : input.line_stride, lines};
+    };
+    const Side a = side(product_.a, config_.a_major, extents_.m);
+    const Side b = side(product_.b, config_.b_major, extents_.n);
+    const bool by_rows = args_.d.col_stride == 1;
+    const Side& left = by_rows ? b : a;
+    const Side& right = by_rows ? a : b;
+    DenseCall call;
+    call.dtype = config_.dtype;
+    call.rounds = args_.precision == Precision::kMedium;
+    call.trans_a = !left.by_line, call.trans_b = right.by_line;
+    call.m = left.lines, call.n = right.lines, call.k = extents_.k;
+    call.alpha = args_.scale;
+    call.a = left.data, call.b = right.data, call.c = args_.d.data;
+    call.lda = static_cast<std::int32_t>(left.apart);
+    call.ldb = static_cast<std::int32_t>(right.apart);
+    call.ldc = static_cast<std::int32_t>(by_rows ? args_.d.row_stride : args_.d.col_stride);
+    return call;
+  }
+
   template <Major kMajorA, Major kMajorB>
   Status multiply_sm80(void* stream) const {
     return launch<Sm80Kernel<E, kMajorA, kMajorB>>(blocks(), sm80_shared<E>(), stream, product_);
@@ -265,22 +305,18 @@ class Call {
   ListParams lists_;
   KeptAxis axes_[3];
   const std::int32_t* lengths_ = nullptr;
+  char* library_memory_ = nullptr;
+  std::size_t library_bytes_ = 0;
   typename CopyKernel<E>::Params copy_a_, copy_b_;
 };
 
 // Calls use(E()) with the type of the arguments' elements.
 template <class Use>
 Status with_type(DType dtype, const Use& use) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return use(float());
-    case DType::kFloat64:
-      return use(double());
-    case DType::kBFloat16:
-      return use(BFloat16());
-    case DType::kFloat16:
-      return use(Float16());
-  }
+  if (dtype == DType::kFloat32) return use(float());
+  if (dtype == DType::kFloat64) return use(double());
+  if (dtype == DType::kBFloat16) return use(BFloat16());
+  if (dtype == DType::kFloat16) return use(Float16());
   return {StatusCode::kInvalidType, "a: expected a known dtype"};
 }
 

@@ -5,14 +5,13 @@
 namespace dropgemm::testing {
 namespace {
 
-// Before anybody asks, since devices are read once.
-const bool is_hopper = [] {
-  cuda::emulator::machine().archs = {90};
-  return true;
-}();
+class GemmSm90 : public ::testing::Test {
+ protected:
+  // Before anybody asks, since devices are read once.
+  static void SetUpTestSuite() { cuda::emulator::machine().archs = {90}; }
+};
 
-TEST(GemmSm90, EveryPath) {
-  ASSERT_TRUE(is_hopper);
+TEST_F(GemmSm90, EveryPath) {
   const cuda::Device* device = nullptr;
   ASSERT_TRUE(cuda::find_device(0, &device).ok());
   ASSERT_EQ(device->arch, 90);
@@ -24,7 +23,7 @@ TEST(GemmSm90, EveryPath) {
 }
 
 // tf32 wants operands that are contiguous along K, and takes the other kernel for others.
-TEST(GemmSm90, Tf32) {
+TEST_F(GemmSm90, Tf32) {
   const cuda::Device* device = nullptr;
   ASSERT_TRUE(cuda::find_device(0, &device).ok());
   PathCase path;
