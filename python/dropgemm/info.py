@@ -34,6 +34,7 @@ def info_lines() -> Iterator[str]:
     yield f"python       {platform.python_version()}"
     for framework in ("torch", "jax"):
         yield f"{framework:12} {_version(framework)}"
+    yield f"xla          {_foreign_functions()}"
     current, problem = _current_backend()
     for name in dropgemm.backends():
         mark = " (in use)" if name == current else ""
@@ -89,3 +90,12 @@ def _version(framework: str) -> str:
         return str(importlib.import_module(framework).__version__)
     except ImportError:
         return "not installed"
+
+
+def _foreign_functions() -> str:
+    """What compiled functions of JAX can call of this build."""
+    try:
+        version = importlib.import_module("dropgemm._xla").API_VERSION
+    except ImportError:
+        return "no foreign functions: this build has seen no jaxlib"
+    return f"foreign functions of version {version}"

@@ -117,7 +117,7 @@ def test_info_says_what_this_machine_has():
     assert result.returncode == 0, result.stderr
     for line in (f"dropgemm     {dg.__version__}", "backend      cpu (in use)",
                  "backend      reference", "cpu features", "torch        2",
-                 "jax          0"):  # fmt: skip
+                 "jax          0", "xla          foreign functions of version 0."):  # fmt: skip
         assert line in result.stdout
     assert run("-m", "dropgemm", "waltz").returncode == 2
     wrong = run("-m", "dropgemm", "info", DROPGEMM_BACKEND="abacus")

@@ -42,8 +42,12 @@ Status check_layout(const char* name, Layout layout, std::size_t size) {
     return Status::invalid(name, "a layout of " + std::to_string(size) + " numbers",
                            std::to_string(layout.size()));
   }
-  if (layout[0] >= 0 && layout[1] >= 0 && layout[2] > 0 && layout[3] > 0) return {};
-  return Status::invalid(name, "sizes of at least 0 and tiles of at least 1",
+  // So few elements that neither they nor words overflow.
+  constexpr std::int64_t kMaxElements = std::int64_t{1} << 60;
+  const bool countable = layout[0] >= 0 && layout[1] >= 0 && layout[0] <= kMaxElements &&
+                         (layout[0] == 0 || layout[1] <= kMaxElements / layout[0]);
+  if (countable && layout[2] > 0 && layout[3] > 0) return {};
+  return Status::invalid(name, "at most 2^60 elements and tiles of at least 1",
                          std::to_string(layout[0]) + "x" + std::to_string(layout[1]) +
                              " with tiles of " + std::to_string(layout[2]) + "x" +
                              std::to_string(layout[3]));
