@@ -19,6 +19,16 @@ constexpr std::int64_t kSums = 256 << 10;  // bytes of the sums of a work item
 constexpr std::int64_t kWindowsPerItem = 32;
 constexpr std::int64_t kRowsPerItem = 128;
 
+// Up to so many rows of one operand meet the other's as dot products, where there is depth enough
+// for each to outweigh the last sum, over a vector's lanes; a block of depth of theirs stays in the
+// nearest cache. Runs of depth should be longer than vectors.
+constexpr std::int64_t kDotsM = 8;
+constexpr std::int64_t kDotsN = 12;
+constexpr std::int64_t kDotsDepth = 48;
+constexpr std::int64_t kDotsBytes = 16 << 10;
+constexpr std::int64_t kDotsRun = 16;
+constexpr std::int64_t kDotsPanels = 16;  // of an item, at most
+
 // Lanes that are read and not kept cost as much as those that are.
 constexpr double kMostScattered = 1.25;
 
@@ -85,7 +95,7 @@ typename DirectProduct<F>::Scratch lay_out(const Product<F>& p, const DirectProd
   if (d.packs_left) s.packed_left = arena.take<T>(p.k * mr);
   s.runs = arena.take<DepthRun>(units * d.runs_per_unit);
   s.num_runs = arena.take<std::int32_t>(units);
-  s.segments = arena.take<Segment>(d.runs_per_unit);
+  s.segments = arena.take<Segment>(d.segments);
   s.sums = arena.take<DirectTile>(windows);
   s.places = arena.take<DirectTile>(windows);
   return s;
@@ -148,6 +158,7 @@ DirectProduct<F> make_direct(const Product<F>& p, Arena& arena) {
   d.packs_right = !reads_vectors_in_place(d.turned ? strides.m : strides.n, lanes, nr);
   d.k_block = std::min(s.k, 2 * (d.streams_left ? kDepthPacked : kDepthInPlace));
   d.runs_per_unit = most_runs(p, d.k_block);
+  d.segments = std::max(d.runs_per_unit, most_runs(p, s.k));
   d.windows = arena.take<Window>(most_windows(lanes, nr));
   if (d.streams_left) d.packed_right = arena.take<typename F::Sum>(up(lanes, nr) * nr * s.k);
   Arena measure({});
@@ -247,12 +258,35 @@ void cut_items(const Product<F>& p, DirectProduct<F>* d) {
 
 }  // namespace
 
+// Whether these are dot products, and how they are dealt out.
+template <class F>
+bool place_dots(const Product<F>& p, DirectProduct<F>* d) {
+  const Strides s = strides_of(*p.args);
+  const Axis& depth = p.axes.k;
+  const bool few_m = p.m.size <= kDotsM && p.m.size <= p.n.size;
+  const Panels &few = few_m ? p.m : p.n, &many = few_m ? p.n : p.m;
+  if (s.k != 1 || s.l != 1 || depth.step != 1) return false;
+  if (few.size > (few_m ? kDotsM : kDotsN) || few.size * kDotsDepth > p.k) return false;
+  if (few.unit < few.size) return false;
+  if (depth.index != nullptr && depth.num_runs / 2 + 1 > depth.size / kDotsRun) return false;
+  d->turned = false;
+  point_sides(p, d);
+  d->streams_left = !few_m;
+  const std::int64_t element = sizeof(typename F::Sum);
+  d->k_block = std::min(p.k, kDotsBytes / (element * few.size) / kDotsRun * kDotsRun);
+  d->items =
+      up(many.count(), std::clamp<std::int64_t>(many.count() / (4 * p.threads), 1, kDotsPanels));
+  return true;
+}
+
 template <class F>
 bool place_operands(const Product<F>& p, DirectProduct<F>* d) {
   if (!F::kReadsInPlace || !way_of(*p.args).any || p.m.size == 0 || p.n.size == 0 || p.k == 0)
     return false;
   const bool masked = p.args->a_mask != nullptr || p.args->b_mask != nullptr;
   if (p.plan.path == GemmPath::kSelect && masked && !p.args->dropped_are_zero) return false;
+  d->dots = place_dots(p, d);
+  if (d->dots) return true;
   point_sides(p, d);
   const std::int64_t mr = p.kernels->mr, nr = p.kernels->nr;
   const bool pruned = p.plan.path == GemmPath::kPruned;

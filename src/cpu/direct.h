@@ -42,6 +42,10 @@ struct DirectProduct {
   std::int64_t k_block = 0;
   std::int64_t items = 0;
 
+  // Both operands lie along the depth, and few rows of the one meet the other's: dot products. The
+  // left operand is A then, the right one B.
+  bool dots = false;
+
   T* packed_right = nullptr;
   std::int64_t packed_stride = 0;  // elements from depth to depth
 
@@ -52,11 +56,11 @@ struct DirectProduct {
     T* packed_left = nullptr;  // [k][mr]
     DepthRun* runs = nullptr;  // [unit of the right operand][runs_per_unit]
     std::int32_t* num_runs = nullptr;
-    Segment* segments = nullptr;   // [runs_per_unit]
+    Segment* segments = nullptr;   // [segments]
     DirectTile* sums = nullptr;    // [num_windows], into acc
     DirectTile* places = nullptr;  // [num_windows], into D
   };
-  std::int64_t runs_per_unit = 0;
+  std::int64_t runs_per_unit = 0, segments = 0;
   std::byte* scratch_base = nullptr;
   std::size_t scratch_bytes = 0;
   [[nodiscard]] Scratch scratch_of(const Product<F>& product, int thread) const;
@@ -77,7 +81,10 @@ DirectProduct<F> make_direct(const Product<F>& product, Arena& arena);
 template <class F>
 [[nodiscard]] bool place_operands(const Product<F>& product, DirectProduct<F>* direct);
 
-// Called by every thread of a team.
+// Called by every thread of a team: the product, by dot products or by any other way.
+template <class F>
+void run_dots(const Product<F>& product, const DirectProduct<F>& direct,
+              const Epilogue<typename F::Storage>& epilogue, int thread);
 template <class F>
 void run_direct(const Product<F>& product, const DirectProduct<F>& direct,
                 const Epilogue<typename F::Storage>& epilogue, int thread);

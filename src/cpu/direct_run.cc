@@ -337,6 +337,7 @@ template <class F>
 void run_direct(const Product<F>& p, const DirectProduct<F>& d,
                 const Epilogue<typename F::Storage>& epilogue, int thread) {
   if constexpr (F::kReadsInPlace) {
+    if (d.dots) return run_dots(p, d, epilogue, thread);
     Runner<F> runner(p, d, epilogue, thread);
     if (d.packs_right) {
 #pragma omp for schedule(dynamic, 1)

@@ -98,12 +98,23 @@ void store_tile(const Product<F>& p, const Epilogue<typename F::Storage>& epilog
   p.kernels->store(epilogue, tile);
 }
 
-#define DROPGEMM_INSTANTIATE(F)                                                                  \
-  template Epilogue<F::Storage> make_epilogue<F>(const Product<F>&);                             \
-  template Epilogue<F::Storage> of_kept_rows<F>(const Product<F>&, const Epilogue<F::Storage>&); \
-  template TileStore<F::Sum> tile_at<F>(const Product<F>&, const F::Sum*, std::int64_t,          \
-                                        std::int64_t, std::int64_t, std::int64_t);               \
-  template void store_tile<F>(const Product<F>&, const Epilogue<F::Storage>&, TileStore<F::Sum>);
+template <class F>
+void zero_tile(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue,
+               std::int64_t m_panel, std::int64_t n_panel) {
+  const std::int64_t m = p.m.begin(m_panel), n = p.n.begin(n_panel);
+  for (std::int64_t i = m; i < m + p.m.width(m_panel, m_panel + 1); ++i) {
+    write_zeros(p, epilogue, i, n, n + p.n.width(n_panel, n_panel + 1));
+  }
+}
+
+#define DROPGEMM_INSTANTIATE(F)                                                                   \
+  template Epilogue<F::Storage> make_epilogue<F>(const Product<F>&);                              \
+  template Epilogue<F::Storage> of_kept_rows<F>(const Product<F>&, const Epilogue<F::Storage>&);  \
+  template TileStore<F::Sum> tile_at<F>(const Product<F>&, const F::Sum*, std::int64_t,           \
+                                        std::int64_t, std::int64_t, std::int64_t);                \
+  template void store_tile<F>(const Product<F>&, const Epilogue<F::Storage>&, TileStore<F::Sum>); \
+  template void zero_tile<F>(const Product<F>&, const Epilogue<F::Storage>&, std::int64_t,        \
+                             std::int64_t);
 DROPGEMM_FOR_EACH_FORMAT(DROPGEMM_INSTANTIATE)
 
 }  // namespace dropgemm::cpu

@@ -48,15 +48,6 @@ std::int64_t share(std::int64_t first, std::int64_t last, std::int64_t part, std
   return first + (last - first) * part / parts;
 }
 
-template <class F>
-void zero_tile(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue,
-               std::int64_t m_panel, std::int64_t n_panel) {
-  const std::int64_t m = p.m.begin(m_panel), n = p.n.begin(n_panel);
-  for (std::int64_t i = m; i < m + p.m.width(m_panel, m_panel + 1); ++i) {
-    write_zeros(p, epilogue, i, n, n + p.n.width(n_panel, n_panel + 1));
-  }
-}
-
 // What counts[] of a unit says where it is not multiplied in this pass over the depth.
 constexpr std::int32_t kLeave = -1;  // nothing to write
 constexpr std::int32_t kZeros = -2;

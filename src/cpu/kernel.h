@@ -186,6 +186,21 @@ struct DirectArgs {
   T* const* out;  // by row
 };
 
+// sums[i * few_stride + j * many_stride] = (few[i] times many[j] over the runs), of rows of both
+// operands that lie along the depth: vectors times vectors.
+constexpr int kDotsAhead = 4;
+template <class T>
+struct DotArgs {
+  const T* const* few;
+  const T* const* many;  // as many rows as there are, and kDotsAhead more that are asked for
+  std::int32_t num_many;
+  const Segment* runs;  // of depth, where it lies
+  std::int32_t num_runs;
+  T* sums;
+  std::int64_t few_stride, many_stride;
+  bool adds;  // to the sums over earlier depth
+};
+
 constexpr int kDirectWidths = 3;
 constexpr int kMaxRows = 8;
 
@@ -193,6 +208,7 @@ template <class T>
 struct DirectKernels {
   std::int32_t width[kDirectWidths];                                     // lanes: nr, and less
   void (*multiply[kDirectWidths][kMaxRows])(const DirectArgs<T>& args);  // [..][rows - 1], to mr
+  void (*dots[kMaxRows])(const DotArgs<T>& args);                        // [few rows - 1], to mr
 };
 
 // ---- an instruction set -------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 #include "cpu/lists.h"
 
 #include <algorithm>
+#include <cstring>
+#include <numeric>
 
 namespace dropgemm::cpu {
 namespace {
@@ -46,19 +48,39 @@ void apply(const AxisMask& mask, Axis& first, Axis& second, Position where) {
 // Runs shorter than this on average are not worth visits of their own.
 constexpr std::int64_t kShortRun = 16;
 
+// Bits [begin, end).
+void set_bits(std::uint32_t* words, std::int64_t begin, std::int64_t end) {
+  while (begin < end) {
+    const std::int64_t stop = std::min(end, (begin / 32 + 1) * 32);
+    const std::uint64_t bits = (std::uint64_t{1} << (stop - begin)) - 1;
+    words[begin / 32] |= static_cast<std::uint32_t>(bits << (begin % 32));
+    begin = stop;
+  }
+}
+
 void mark_bits(Axis& axis) {
   if (axis.summed == nullptr) return;
-  for (std::int64_t w = 0; w < axis.extent / 32 + 2; ++w) {
-    const std::int64_t count = std::clamp<std::int64_t>(axis.extent - w * 32, 0, 32);
-    std::uint32_t summed = 0, kept = 0;
-    for (std::int64_t b = 0; b < count; ++b) {
-      const Position position = axis.position[w * 32 + b];
-      summed |= std::uint32_t{position == Position::kCompute} << b;
-      kept |= std::uint32_t{position != Position::kDropped} << b;
-    }
-    axis.summed[w] = summed, axis.kept[w] = kept;
+  std::fill_n(axis.summed, axis.extent / 32 + 2, 0);
+  std::fill_n(axis.kept, axis.extent / 32 + 2, 0);
+  for (std::int64_t r = 0; r < axis.num_runs; ++r) {
+    const std::int32_t begin = axis.runs[r], end = axis.runs[r + 1];
+    if (axis.position[begin] == Position::kCompute) set_bits(axis.summed, begin, end);
+    if (axis.position[begin] != Position::kDropped) set_bits(axis.kept, begin, end);
   }
   axis.fills_between = axis.size > 0 && axis.num_runs * kShortRun > axis.extent;
+}
+
+// Where the run of one position that begins at `begin` ends; eight at a time.
+std::int64_t run_end(const Position* position, std::int64_t begin, std::int64_t extent) {
+  std::uint64_t same = 0, next = 0;
+  std::memset(&same, static_cast<int>(position[begin]), sizeof(same));
+  std::int64_t end = begin + 1;
+  for (; end + 8 <= extent; end += 8) {
+    std::memcpy(&next, position + end, sizeof(next));
+    if (next != same) break;
+  }
+  while (end < extent && position[end] == position[begin]) ++end;
+  return end;
 }
 
 void gather(Axis& axis) {
@@ -66,12 +88,15 @@ void gather(Axis& axis) {
   const Position* const position = axis.position;
   std::int32_t *const index = axis.index, *const runs = axis.runs;
   std::int64_t size = 0, num_runs = 0;
-  for (std::int64_t i = 0; i < axis.extent; ++i) {
-    if (i == 0 || position[i] != position[i - 1]) {
-      runs[num_runs++] = static_cast<std::int32_t>(i);
-      axis.any_empty |= position[i] == Position::kEmpty;
+  for (std::int64_t i = 0; i < axis.extent;) {
+    const std::int64_t end = run_end(position, i, axis.extent);
+    runs[num_runs++] = static_cast<std::int32_t>(i);
+    axis.any_empty |= position[i] == Position::kEmpty;
+    if (position[i] == Position::kCompute) {
+      std::iota(index + size, index + size + (end - i), static_cast<std::int32_t>(i));
+      size += end - i;
     }
-    if (position[i] == Position::kCompute) index[size++] = static_cast<std::int32_t>(i);
+    i = end;
   }
   runs[num_runs] = static_cast<std::int32_t>(axis.extent);
   axis.num_runs = num_runs;

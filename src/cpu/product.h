@@ -156,6 +156,11 @@ template <class F>
 void store_tile(const Product<F>& product, const Epilogue<typename F::Storage>& epilogue,
                 TileStore<typename F::Sum> tile);
 
+// Zeros in the tile of two panels, of units that D drops.
+template <class F>
+void zero_tile(const Product<F>& product, const Epilogue<typename F::Storage>& epilogue,
+               std::int64_t m_panel, std::int64_t n_panel);
+
 // args.a_sum. Called by every thread of a team.
 template <class F>
 void sum_rows_of_a(const GemmArgs& args);
