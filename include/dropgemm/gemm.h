@@ -5,7 +5,9 @@
 //
 // with A [M,K], B [K,N], D [M,N] (after trans_a, trans_b) and tile masks Ma, Mb, Md. What a
 // dropped tile of A or B holds never reaches the result, not even NaN; a dropped tile of D is
-// written as exactly 0, after the activation. All three products of a layer with input mask Mi
+// written as exactly 0, after the activation. A kept element that is not finite and meets dropped
+// ones adds nothing where they are skipped, as in the reference, and NaN where a backend multiplies
+// zeros in their place (GemmPath::kSelect). All three products of a layer with input mask Mi
 // [batch, in], output mask Mo [batch, out] and weight mask Mw [out, in] are this call:
 //
 //   forward          Y  = X W^T    a = x,  b = w, trans_b   a_mask Mi  b_mask Mw  d_mask Mo

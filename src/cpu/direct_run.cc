@@ -85,7 +85,7 @@ class Runner {
 
   [[nodiscard]] DepthRun run(std::int64_t begin, std::int64_t end) const {
     const auto packed = static_cast<std::int32_t>(begin);
-    const std::int64_t ahead = std::min(begin + d_.k_block, p_.k - 1);
+    const std::int64_t ahead = std::min(begin + d_.k_block, p_.k - (end - begin));
     return {d_.packs_left ? packed : depth(begin), d_.packs_right ? packed : depth(begin),
             depth(ahead), static_cast<std::int32_t>(end - begin)};
   }

@@ -88,7 +88,10 @@ template <int kWrite, class A, class T>
     A* row = plane.data + m * plane.row_stride + tile.col_begin;
     const auto past =
         static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(row) % 64 / sizeof(A));
-    for (std::int64_t j = -past; j < tile.cols; j += kLine) __builtin_prefetch(row + j, kWrite);
+    // The first element, then the first of each later line.
+    for (std::int64_t j = 0; j < tile.cols; j += kLine - (j + past) % kLine) {
+      __builtin_prefetch(row + j, kWrite);
+    }
   }
 }
 

@@ -72,7 +72,7 @@ struct Kernel {
       for (int v = 0; v < kAtOnce; ++v) sum[v] = Sum::load(sums + i + v * kDoubles);
       for (std::int64_t k = 0; k < count; ++k) {
         const S* line = lines + k * line_stride + i;
-        __builtin_prefetch(line + kPrefetchLines * line_stride);
+        if (k + kPrefetchLines < count) __builtin_prefetch(line + kPrefetchLines * line_stride);
 #pragma GCC unroll 8
         for (int v = 0; v < kAtOnce; ++v) {
           sum[v] += __builtin_convertvector(
