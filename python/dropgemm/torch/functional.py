@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
 
 from dropgemm import _core
 from dropgemm.framework import Framework, NDArray, Pair, bits_shape, common_divisor, to_number
@@ -49,7 +48,7 @@ class Torch(Framework):
             raise TypeError(
                 f"{name}: expected a strided tensor, got a tensor of layout {tensor.layout}"
             )
-        if not is_compiling() and (tensor.is_conj() or tensor.is_neg()):
+        if not torch.compiler.is_compiling() and (tensor.is_conj() or tensor.is_neg()):
             kind, call = ("conjugate", "conj") if tensor.is_conj() else ("negative", "neg")
             raise TypeError(
                 f"{name}: expected a tensor as it lies in memory, got a lazy {kind} view; "
@@ -76,7 +75,7 @@ class Torch(Framework):
 
     def is_traced(self) -> bool:
         """True inside torch.compile and torch.export."""
-        return is_compiling()
+        return torch.compiler.is_compiling()
 
     def check_bits(self, bits: Tensor) -> Tensor:
         """Takes int32 too, the dtype of words that went through an operator."""
@@ -276,7 +275,7 @@ def repeat_rows(mask: TileMask, times: int) -> TileMask:
 def _threshold_tensor(thresholds: Any) -> Tensor | None:
     if thresholds is None or isinstance(thresholds, Tensor):
         return thresholds
-    if not is_compiling():  # which cannot ask an array for its dtype
+    if not torch.compiler.is_compiling():  # which cannot ask an array for its dtype
         if not isinstance(thresholds, np.ndarray):
             kind = type(thresholds).__qualname__
             raise TypeError(f"thresholds: expected a NumPy array of uint64, got {kind}")
