@@ -360,6 +360,8 @@ for place in (jax.devices()[1], rows):  # outside of jit, on other devices than 
                                        NamedSharding(mesh, P())))
     y = dg.matmul(*operands, trans_b=True, a_mask=mask)
     print(largest_error(y, dg.matmul(x, w, trans_b=True, a_mask=mask)))
+with jax.default_device(jax.devices()[1]):  # whatever the default, results are where they were made
+    print(*dg.matmul(x, w, trans_b=True).devices())
 at = jax.device_put(jnp.int32(3), jax.devices()[1])
 print(*(d.platform + f":{d.id}" for d in schedule.mask(at, 256).bits.devices()))
 """
@@ -370,8 +372,9 @@ def test_arrays_may_lie_on_several_devices():
     run = subprocess.run([sys.executable, "-W", "error", "-c", SHARDED], capture_output=True,
                          text=True, timeout=300, check=False)  # fmt: skip
     assert run.returncode == 0, run.stderr
-    mapped, partitioned, second, rows, device = run.stdout.splitlines()
+    mapped, partitioned, second, rows, first, device = run.stdout.splitlines()
     # Sums over the batch, of 256 terms, are split in two: eps sqrt(256) of the largest of them.
     assert float(mapped) < 2.0**-23 * 16
     assert float(partitioned) == float(second) == float(rows) == 0.0
+    assert first.endswith("0")
     assert device == "cpu:1"

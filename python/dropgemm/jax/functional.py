@@ -8,6 +8,7 @@ through XLA's foreign functions (ffi.py, autodiff.py) to the same core, and get 
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -88,9 +89,10 @@ class Jax(Framework):
         return memory[start : start + size].view(dtype).reshape(shape)
 
     def wrap(self, result: NDArray) -> Array:
-        """Of JAX's default integer width, where the result is of int64; on no device of a user's
-        choice, so that it goes with arrays of any."""
-        return jax.device_put(result)
+        """Of JAX's default integer width, where the result is of int64; committed to no device, so
+        that it goes with arrays on any."""
+        with jax.default_device(_first_cpu()):
+            return jax.device_put(result)
 
     def default_precision(self) -> int:
         """Medium within jax.default_matmul_precision("bfloat16"), and where that is configured."""
@@ -124,11 +126,9 @@ class Jax(Framework):
         """Stays an array of JAX where it is traced."""
         if _at_hand(step) or step.dtype.kind not in "iu":
             return super().to_step(step)
-        return (
-            step
-            if step.dtype in _STEPS
-            else step.astype(jnp.int64 if step.itemsize == 8 else jnp.int32)
-        )
+        if step.dtype in _STEPS:
+            return step
+        return step.astype(jnp.int64 if step.itemsize == 8 else jnp.int32)
 
     def read_step(self, step: Array) -> int:
         """TypeError where it is traced."""
@@ -228,6 +228,11 @@ class Jax(Framework):
 
 
 JAX = Jax()
+
+
+@cache
+def _first_cpu() -> Any:
+    return jax.local_devices(backend="cpu")[0]
 
 
 def _traces(value: object) -> bool:
