@@ -82,7 +82,8 @@ class Ensemble:
 
     It reads the weights and buffers of the model, and sees them change; everything else is its own,
     so that training goes on undisturbed. All modules are in eval mode but for converted dropouts.
-    Gradients are not recorded. ensemble() makes it.
+    Gradients are not recorded. ensemble() makes it; after model.to(), which may put other buffers
+    into the model, make another.
 
     model: the twin that runs. members: its subnets. batched: as in ensemble().
     """
@@ -164,8 +165,10 @@ def ensemble(model: nn.Module, subnets: int | Sequence[int], *, batched: bool = 
 
 
 def _twin(model: nn.Module) -> nn.Module:
-    """A copy of all but parameters and buffers."""
-    shared: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    """A copy of all but tensors: parameters, buffers, and what forwards have stored."""
+    stored = (value for module in model.modules() for value in vars(module).values())
+    tensors = [*model.parameters(), *model.buffers(), *stored]
+    shared: dict[int, Any] = {id(t): t for t in tensors if isinstance(t, Tensor)}
     return copy.deepcopy(model, shared)
 
 
