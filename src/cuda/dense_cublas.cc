@@ -19,7 +19,11 @@ struct Cublas {
   int (*set_math_mode)(Handle, int) = nullptr;
   int (*gemm)(Handle, int, int, int, int, int, const void*, const void*, int, int, const void*, int,
               int, const void*, void*, int, int, int, int) = nullptr;
-  bool found = false;
+
+  [[nodiscard]] bool complete() const {
+    return create != nullptr && set_stream != nullptr && set_workspace != nullptr &&
+           set_math_mode != nullptr && gemm != nullptr;
+  }
 };
 
 // cudaDataType, cublasComputeType_t, cublasMath_t, cublasGemmAlgo_t.
@@ -37,12 +41,12 @@ Cublas open_cublas() {
   if (library == nullptr) return cublas;
   const auto find = [&](const char* name, auto* function) {
     *reinterpret_cast<void**>(function) = dlsym(library, name);
-    return *function != nullptr;
   };
-  cublas.found =
-      find("cublasCreate_v2", &cublas.create) && find("cublasSetStream_v2", &cublas.set_stream) &&
-      find("cublasSetWorkspace_v2", &cublas.set_workspace) &&
-      find("cublasSetMathMode", &cublas.set_math_mode) && find("cublasGemmEx", &cublas.gemm);
+  find("cublasCreate_v2", &cublas.create);
+  find("cublasSetStream_v2", &cublas.set_stream);
+  find("cublasSetWorkspace_v2", &cublas.set_workspace);
+  find("cublasSetMathMode", &cublas.set_math_mode);
+  find("cublasGemmEx", &cublas.gemm);
   return cublas;
 }
 
@@ -58,15 +62,15 @@ Status check_cublas(const char* what, int status) {
 }
 
 // This thread's, of the current device. Never destroyed: threads end after CUDA does.
-Status find_handle(Handle* handle) {
+Status find_handle(const Cublas& library, Handle* handle) {
   thread_local std::map<int, Handle> handles;
   int device = 0;
   api::get_device(&device);
   Handle& own = handles[device];
   if (own == nullptr) {
-    DROPGEMM_RETURN_IF_ERROR(check_cublas("cublasCreate", cublas().create(&own)));
+    DROPGEMM_RETURN_IF_ERROR(check_cublas("cublasCreate", library.create(&own)));
     DROPGEMM_RETURN_IF_ERROR(
-        check_cublas("cublasSetMathMode", cublas().set_math_mode(own, kKeepsFloat32Sums)));
+        check_cublas("cublasSetMathMode", library.set_math_mode(own, kKeepsFloat32Sums)));
   }
   *handle = own;
   return {};
@@ -88,18 +92,20 @@ int data_type(DType dtype) {
 
 }  // namespace
 
-bool has_dense_library() { return cublas().found; }
+bool has_dense_library() { return cublas().complete(); }
 
 std::size_t dense_workspace_bytes(std::int32_t arch) {
   return std::size_t{arch >= 90 ? 32U : 4U} << 20;
 }
 
 Status multiply_dense(const DenseCall& call, void* workspace, std::size_t bytes, void* stream) {
+  const Cublas& library = cublas();
+  if (!library.complete()) return {StatusCode::kUnsupported, "cuda: no cuBLAS is found"};
   Handle handle = nullptr;
-  DROPGEMM_RETURN_IF_ERROR(find_handle(&handle));
-  DROPGEMM_RETURN_IF_ERROR(check_cublas("cublasSetStream", cublas().set_stream(handle, stream)));
+  DROPGEMM_RETURN_IF_ERROR(find_handle(library, &handle));
+  DROPGEMM_RETURN_IF_ERROR(check_cublas("cublasSetStream", library.set_stream(handle, stream)));
   DROPGEMM_RETURN_IF_ERROR(
-      check_cublas("cublasSetWorkspace", cublas().set_workspace(handle, workspace, bytes)));
+      check_cublas("cublasSetWorkspace", library.set_workspace(handle, workspace, bytes)));
   const bool is_double = call.dtype == DType::kFloat64;
   const double alpha = call.alpha, beta = 0;
   const auto narrow_alpha = static_cast<float>(alpha), narrow_beta = 0.0F;
@@ -111,9 +117,9 @@ Status multiply_dense(const DenseCall& call, void* workspace, std::size_t bytes,
                                                                      : kCompute32;
   return check_cublas(
       "cublasGemmEx",
-      cublas().gemm(handle, call.trans_a ? 1 : 0, call.trans_b ? 1 : 0, call.m, call.n, call.k,
-                    alpha_at, call.a, type, call.lda, call.b, type, call.ldb, beta_at, call.c, type,
-                    call.ldc, compute, kDefaultAlgorithm));
+      library.gemm(handle, call.trans_a ? 1 : 0, call.trans_b ? 1 : 0, call.m, call.n, call.k,
+                   alpha_at, call.a, type, call.lda, call.b, type, call.ldb, beta_at, call.c, type,
+                   call.ldc, compute, kDefaultAlgorithm));
 }
 
 }  // namespace dropgemm::cuda
