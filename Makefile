@@ -21,8 +21,8 @@ PACKAGE_SOURCES := CMakeLists.txt pyproject.toml LICENSE $(wildcard README.md) \
 CXX_FILES := $(shell git ls-files --cached --others --exclude-standard '*.h' '*.cc' '*.cu' '*.cuh')
 # Not the kernels of the instruction sets, which are written in GCC's vector extensions, nor what
 # belongs to another build or needs the CUDA toolkit.
-TIDY_FILES := $(filter-out src/cpu/kernel_%.cc src/cuda/api_cuda.cc tests/cuda/device_cuda.cc bench/% tests/consumer/%, \
-  $(filter %.cc,$(CXX_FILES)))
+TIDY_FILES := $(filter-out src/cpu/kernel_%.cc src/cuda/api_cuda.cc tests/cuda/device_%.cc \
+  bench/% tests/consumer/%,$(filter %.cc,$(CXX_FILES)))
 
 # The tools of .venv come first, so that cmake, ninja and pytest are the pinned ones.
 export PATH := $(BIN):$(PATH)

@@ -1,6 +1,8 @@
 // Conversions of operands; what they accept is in array.h.
 #include "array.h"
 
+#include "dropgemm/backend.h"
+
 #include <stdexcept>
 #include <string>
 
@@ -57,7 +59,10 @@ DType to_dtype(const char* name, nb::dlpack::dtype dtype) {
   if (code == nb::dlpack::dtype_code::Bfloat && dtype.bits == 16 && dtype.lanes == 1) {
     return DType::kBFloat16;
   }
-  raise_type(name, "float32, float64 or bfloat16", dtype_text(dtype));
+  if (code == nb::dlpack::dtype_code::Float && dtype.bits == 16 && dtype.lanes == 1) {
+    return DType::kFloat16;
+  }
+  raise_type(name, "float32, float64, bfloat16 or float16", dtype_text(dtype));
 }
 
 Owner to_array(const char* name, nb::handle object, Access access) {
@@ -67,7 +72,9 @@ Owner to_array(const char* name, nb::handle object, Access access) {
   }
   if (array.device_type() != nb::device::cpu::value) {
     raise_type(name, "an array in the CPU's memory",
-               "one on device type " + std::to_string(array.device_type()));
+               array.device_type() == nb::device::cuda::value
+                   ? "one on CUDA device " + std::to_string(array.device_id())
+                   : "one on device type " + std::to_string(array.device_type()));
   }
   if (access == Access::kWrite) {
     nb::ndarray<> writable;
@@ -123,8 +130,9 @@ void* address_at(nb::handle tuple, Py_ssize_t index) {
 DType dtype_at(const char* name, nb::handle tuple, Py_ssize_t index) {
   const std::int64_t code = int_at(tuple, index);
   if (code < static_cast<std::int64_t>(DType::kFloat32) ||
-      code > static_cast<std::int64_t>(DType::kBFloat16)) {
-    raise_type(name, "dtype code 0 (float32), 1 (float64) or 2 (bfloat16)", std::to_string(code));
+      code > static_cast<std::int64_t>(DType::kFloat16)) {
+    raise_type(name, "dtype code 0 (float32), 1 (float64), 2 (bfloat16) or 3 (float16)",
+               std::to_string(code));
   }
   return static_cast<DType>(code);
 }
@@ -312,6 +320,14 @@ std::optional<Mask> to_mask(const char* name, nb::handle object) {
   mask.owner = std::move(bits.owner);
   view.bits = bits.data;
   return mask;
+}
+
+Context to_context(nb::handle stream) {
+  Context context;
+  if (stream.is_none()) return context;
+  raise_if_error(find_backend("cuda", &context.backend));
+  context.stream = to_address(stream);
+  return context;
 }
 
 void raise_if_error(const Status& status) {

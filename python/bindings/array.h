@@ -94,6 +94,9 @@ struct Bytes {
 };
 [[nodiscard]] Bytes to_bytes(const char* name, nb::handle object, std::int64_t size);
 
+// None: the backend in use. An int is the handle of a stream, 0 the default one: the cuda backend.
+[[nodiscard]] Context to_context(nb::handle stream);
+
 // ValueError, TypeError or RuntimeError with the status's own text.
 void raise_if_error(const Status& status);
 

@@ -70,7 +70,7 @@ void def_product(nb::module_& module, const char* name, const char* doc, Finish 
                nb::handle scale_array, nb::handle out_scale_array, nb::handle addend,
                nb::handle bias, int activation, nb::handle aux_out, nb::handle grad_aux,
                int grad_activation, nb::handle a_sum, bool dropped_are_zero, bool undefined_fill,
-               int precision, int num_threads, const std::string& backend) {
+               int precision, int num_threads, const std::string& backend, nb::handle stream) {
         GemmCall call;
         GemmArgs& args = call.args;
         call.a = to_matrix("a", a, Access::kRead);
@@ -111,6 +111,7 @@ void def_product(nb::module_& module, const char* name, const char* doc, Finish 
         args.dropped_are_zero = dropped_are_zero;
         args.precision = static_cast<Precision>(precision);
         args.out_fill = undefined_fill ? OutFill::kUndefined : OutFill::kZero;
+        call.context = to_context(stream);
         call.context.num_threads = num_threads;
         if (!backend.empty()) raise_if_error(find_backend(backend, &call.context.backend));
         return finish(call);
@@ -123,7 +124,8 @@ void def_product(nb::module_& module, const char* name, const char* doc, Finish 
       nb::arg("aux_out") = nb::none(), nb::arg("grad_aux") = nb::none(),
       nb::arg("grad_activation") = 0, nb::arg("a_sum") = nb::none(),
       nb::arg("dropped_are_zero") = false, nb::arg("undefined_fill") = false,
-      nb::arg("precision") = 0, nb::arg("num_threads") = 0, nb::arg("backend") = "", doc);
+      nb::arg("precision") = 0, nb::arg("num_threads") = 0, nb::arg("backend") = "",
+      nb::arg("stream") = nb::none(), doc);
 }
 
 void matmul(const GemmCall& call) {
@@ -149,7 +151,8 @@ void bind_gemm(nb::module_& module) {
               ". Md to d; dropgemm/gemm.h defines every argument. Operands are arrays or tuples\n"
               "(address, dtype code, rows, cols, row stride, col stride), vectors arrays or\n"
               "(address, dtype code, size, stride), masks (bits, rows, cols, tile rows,\n"
-              "tile cols, keep hint, transposed). Releases the GIL.",
+              "tile cols, keep hint, transposed). stream: None, or the handle of the stream\n"
+              "of arrays on a CUDA device. Releases the GIL.",
               matmul);
   def_product(module, "matmul_plan",
               "How the backend would go about the same call: 'pruned units 128x32x32 work 0.25'.",

@@ -11,14 +11,15 @@ namespace {
 
 void bernoulli(nb::handle bits, std::int64_t rows, std::int64_t cols, std::int64_t tile_rows,
                std::int64_t tile_cols, double p, std::uint64_t seed, std::int64_t site,
-               nb::handle step, std::int64_t call, std::int64_t first_row) {
+               nb::handle step, std::int64_t call, std::int64_t first_row, nb::handle stream) {
   const MaskTarget target = to_mask_target(bits, rows, cols, tile_rows, tile_cols);
   const Step at = to_step("step", step);
+  const Context context = to_context(stream);
   const BernoulliMaskArgs args{target.view, p, seed, site, at.ref, call, first_row};
   Status status;
   {
     nb::gil_scoped_release released;
-    status = bernoulli_mask(Context{}, args);
+    status = bernoulli_mask(context, args);
   }
   raise_if_error(status);
 }
@@ -27,9 +28,10 @@ void gyro(nb::handle bits, std::int64_t rows, std::int64_t cols, std::int64_t ti
           std::int64_t tile_cols, double p, bool exact, std::uint64_t seed, std::int64_t site,
           nb::handle step, std::int64_t total_steps, std::int64_t subnets, std::int64_t coscheduled,
           std::int64_t group_rows, bool random_order, std::int64_t rows_per_sample,
-          std::int64_t first, std::int64_t batch) {
+          std::int64_t first, std::int64_t batch, nb::handle stream) {
   const MaskTarget target = to_mask_target(bits, rows, cols, tile_rows, tile_cols);
   const Step at = to_step("step", step);
+  const Context context = to_context(stream);
   GyroMaskArgs args;
   args.mask = target.view;
   args.p = p;
@@ -48,7 +50,7 @@ void gyro(nb::handle bits, std::int64_t rows, std::int64_t cols, std::int64_t ti
   Status status;
   {
     nb::gil_scoped_release released;
-    status = gyro_mask(Context{}, args);
+    status = gyro_mask(context, args);
   }
   raise_if_error(status);
 }
@@ -84,14 +86,15 @@ void bind_mask(nb::module_& module) {
   module.def("bernoulli_mask", bernoulli, nb::arg("bits"), nb::arg("rows"), nb::arg("cols"),
              nb::arg("tile_rows"), nb::arg("tile_cols"), nb::arg("p"), nb::arg("seed"),
              nb::arg("site"), nb::arg("step"), nb::arg("call"), nb::arg("first_row"),
+             nb::arg("stream") = nb::none(),
              "Fills bits (an address or an array of uint32) with independent draws. step is an\n"
-             "int, an int64 array [] or a tuple (address,).");
+             "int, an int64 array [] or a tuple (address,). stream is as in matmul.");
   module.def("gyro_mask", gyro, nb::arg("bits"), nb::arg("rows"), nb::arg("cols"),
              nb::arg("tile_rows"), nb::arg("tile_cols"), nb::arg("p"), nb::arg("exact"),
              nb::arg("seed"), nb::arg("site"), nb::arg("step"), nb::arg("total_steps"),
              nb::arg("subnets"), nb::arg("coscheduled"), nb::arg("group_rows"),
              nb::arg("random_order"), nb::arg("rows_per_sample"), nb::arg("first"),
-             nb::arg("batch"),
+             nb::arg("batch"), nb::arg("stream") = nb::none(),
              "Fills bits with the subnets' masks, one row group after the other. group_rows is\n"
              "the schedule's tile_rows in samples, 0 for element-wise gyro. The mask's samples\n"
              "begin at sample `first` of a batch of `batch`, 0 for those of the mask.");

@@ -19,11 +19,12 @@ PatternKind to_kind(bool tiles) { return tiles ? PatternKind::kTile : PatternKin
 void mask(nb::handle bits, std::int64_t rows, std::int64_t cols, std::int64_t tile_rows,
           std::int64_t tile_cols, bool tiles, std::int64_t skew, bool linear, std::int64_t period,
           std::int64_t offset, nb::handle thresholds, std::uint64_t seed, std::int64_t site,
-          nb::handle step, std::int64_t call, nb::handle scale) {
+          nb::handle step, std::int64_t call, nb::handle scale, nb::handle stream) {
   const MaskTarget target = to_mask_target(bits, rows, cols, tile_rows, tile_cols);
   const Thresholds distribution = to_thresholds("thresholds", thresholds);
   const Step at = to_step("step", step);
   const FloatScalar factor = to_float_scalar("scale", scale, Access::kWrite);
+  const Context context = to_context(stream);
   const PatternDraw draw{distribution.data, distribution.size, seed, site, at.ref, call};
   PatternMaskArgs args;
   args.mask = target.view;
@@ -36,7 +37,7 @@ void mask(nb::handle bits, std::int64_t rows, std::int64_t cols, std::int64_t ti
   Status status;
   {
     nb::gil_scoped_release released;
-    status = pattern_mask(Context{}, args);
+    status = pattern_mask(context, args);
   }
   raise_if_error(status);
 }
@@ -66,7 +67,7 @@ void bind_pattern(nb::module_& module) {
              nb::arg("tile_rows"), nb::arg("tile_cols"), nb::arg("tiles"), nb::arg("skew"),
              nb::arg("linear"), nb::arg("period"), nb::arg("offset"), nb::arg("thresholds").none(),
              nb::arg("seed"), nb::arg("site"), nb::arg("step"), nb::arg("call"),
-             nb::arg("scale").none(),
+             nb::arg("scale").none(), nb::arg("stream") = nb::none(),
              "Fills bits (an address or an array of uint32) with a row pattern, or with tiles a\n"
              "tile pattern: period and offset, or a draw from thresholds (an array of uint64 or\n"
              "a tuple (address, size)). scale (an address or a float32 array []) receives the\n"

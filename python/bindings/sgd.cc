@@ -30,11 +30,12 @@ Vector to_contiguous(const char* name, nb::handle object, Access access, const V
 }
 
 void step(nb::handle w, nb::handle g, nb::handle v, double lr, double momentum, double dampening,
-          double weight_decay, bool nesterov, bool maximize, bool first) {
+          double weight_decay, bool nesterov, bool maximize, bool first, nb::handle stream) {
   const Vector weights = to_contiguous("w", w, Access::kWrite, nullptr);
   const Vector gradient = to_contiguous("g", g, Access::kRead, &weights);
   Vector velocity;
   if (!v.is_none()) velocity = to_contiguous("v", v, Access::kWrite, &weights);
+  const Context context = to_context(stream);
   SgdArgs args;
   args.w = weights.data;
   args.g = gradient.data;
@@ -51,7 +52,7 @@ void step(nb::handle w, nb::handle g, nb::handle v, double lr, double momentum, 
   Status status;
   {
     nb::gil_scoped_release released;
-    status = sgd(Context{}, args);
+    status = sgd(context, args);
   }
   raise_if_error(status);
 }
@@ -62,6 +63,7 @@ void bind_sgd(nb::module_& module) {
   module.def("sgd", step, nb::arg("w"), nb::arg("g"), nb::arg("v").none(), nb::arg("lr"),
              nb::arg("momentum") = 0.0, nb::arg("dampening") = 0.0, nb::arg("weight_decay") = 0.0,
              nb::arg("nesterov") = false, nb::arg("maximize") = false, nb::arg("first") = false,
+             nb::arg("stream") = nb::none(),
              "One step of stochastic gradient descent: updates w, and v where it is not None;\n"
              "dropgemm/sgd.h defines every argument. Vectors are as in matmul, contiguous.\n"
              "Releases the GIL.");

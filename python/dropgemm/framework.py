@@ -85,8 +85,9 @@ def is_bfloat16(array: Array) -> bool:
 def check_floats(name: str, array: Array) -> None:
     """TypeError unless an array is of a dtype that the core takes, and of this machine's byte
     order, which DLPack cannot say."""
-    if array.dtype not in (np.float32, np.float64) and not is_bfloat16(array):
-        raise TypeError(f"{name}: expected float32, float64 or bfloat16, got {array.dtype}")
+    if array.dtype not in (np.float32, np.float64, np.float16) and not is_bfloat16(array):
+        expected = "float32, float64, bfloat16 or float16"
+        raise TypeError(f"{name}: expected {expected}, got {array.dtype}")
 
 
 def operand(array: NDArray) -> NDArray | tuple[int, ...]:

@@ -39,6 +39,8 @@ def info_lines() -> Iterator[str]:
     for name in dropgemm.backends():
         mark = " (in use)" if name == current else ""
         yield f"backend      {name}{mark}: {_core.describe_backend(name).removeprefix(f'{name}: ')}"
+    if "cuda" not in dropgemm.backends():
+        yield f"no backend   {_core.describe_backend('cuda')}"
     if problem:
         yield f"warning      no backend is in use: {problem}"
     model, flags = cpu()

@@ -1,4 +1,4 @@
-// The CUDA backend's table, and the entry by which the core library finds it.
+// The CUDA backend's table.
 #include "cuda/backend.h"
 
 #include <cstdio>
@@ -50,11 +50,3 @@ constexpr Backend kTable = {kBackendAbi,
 const Backend* backend() { return &kTable; }
 
 }  // namespace dropgemm::cuda
-
-#if defined(DROPGEMM_CUDA_LIBRARY)
-// The one symbol of the library.
-extern "C" __attribute__((visibility("default"))) const dropgemm::Backend* dropgemm_backend(
-    std::uint32_t abi_version) {
-  return abi_version == dropgemm::kBackendAbi ? dropgemm::cuda::backend() : nullptr;
-}
-#endif

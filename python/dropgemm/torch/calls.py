@@ -120,7 +120,7 @@ def multiply(
         None if out_scale_tensor is None else operands.scalar("out_scale", out_scale_tensor),
         None if addend is None else operands.matrix("addend", addend),
         operands.vector("bias", bias), activation,
-        precision=operands.resolved(precision),
+        precision=operands.resolved(precision), stream=operands.stream(a),
     )  # fmt: skip
     return out
 
@@ -169,7 +169,7 @@ def forward(
         layer.inputs.core(), layer.weights.core(), layer.outputs.core(), False, True,
         layer.scale, 1.0, operands.scalar("scale", layer.scale_tensor), None, None,
         operands.vector("bias", bias), RELU if layer.relu else NONE,
-        precision=precision,
+        precision=precision, stream=operands.stream(x),
     )  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def input_grad(dy: Tensor, x: Tensor, weight: Tensor, layer: Layer, precision: i
         layer.outputs.core(), layer.weights.core(), layer.inputs.core(), False, False,
         layer.scale, 1.0, operands.scalar("scale", layer.scale_tensor),
         grad_aux=operands.matrix("input", x) if layer.relu_below else None, grad_activation=RELU,
-        precision=precision,
+        precision=precision, stream=operands.stream(x),
     )  # fmt: skip
     return dx
 
@@ -207,6 +207,6 @@ def weight_grad(
         outputs.core(), inputs.core(), weights.core(), True, False,
         layer.scale, 1.0, operands.scalar("scale", layer.scale_tensor),
         a_sum=operands.vector("bias gradient", db) if with_bias else None,
-        precision=precision,
+        precision=precision, stream=operands.stream(x),
     )  # fmt: skip
     return dw, db

@@ -240,7 +240,8 @@ class PatternDraws(_Latest):
         """The pattern of any step and call."""
         if self.distribution is None:  # p = 1
             tile = self._tile or (max(rows, 1), 1)
-            return Drawn(functional.bernoulli_mask(rows, width, 1.0, 0, 0, 0, 0, tile), 0.0)
+            mask = functional.bernoulli_mask(rows, width, 1.0, 0, 0, _zero_beside(step), 0, tile)
+            return Drawn(mask, 0.0)
         mask, scale = drawn_mask_in(
             functional.TORCH, self.distribution.thresholds, self._layout(rows, width),
             self._settings.seed,
@@ -274,9 +275,14 @@ class BernoulliDraws:
         rows = repeats * batch * sample_rows
         first = clock.ranks.part(rows, self._policy).first
         mask = functional.bernoulli_mask(
-            rows, width, self._p, seed, self._site, 0, 0, (1, 1), first
+            rows, width, self._p, seed, self._site, _zero_beside(clock.step), 0, (1, 1), first
         )
         return Drawn(mask, self.scale)
+
+
+def _zero_beside(step: int | Tensor) -> int | Tensor:
+    """Step 0, of draws that are of no step, where the clock is: masks lie beside it."""
+    return torch.zeros_like(step) if isinstance(step, Tensor) and step.is_cuda else 0
 
 
 def make_draws(

@@ -1,7 +1,8 @@
-"""The functional API on PyTorch CPU tensors: what dropgemm.matmul and the masks do with them."""
+"""The functional API on PyTorch tensors: what dropgemm.matmul and the masks do with them."""
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def mask_words(mask: TileMask) -> tuple[Tensor, list[int]]:
 
 
 class Torch(Framework):
-    """PyTorch tensors on the CPU; on meta too, which have shapes only."""
+    """PyTorch tensors on the CPU and on CUDA devices; on meta too, which have shapes only."""
 
     name = "torch"
     noun = "a PyTorch tensor"
@@ -42,8 +43,10 @@ class Torch(Framework):
 
     def check(self, name: str, tensor: Tensor) -> None:
         """Refuses other devices and layouts, and lazy conjugates and negatives."""
-        if not (tensor.is_cpu or tensor.is_meta):
-            raise TypeError(f"{name}: expected a PyTorch CPU tensor, got one on {tensor.device}")
+        if not (tensor.is_cpu or tensor.is_cuda or tensor.is_meta):
+            raise TypeError(
+                f"{name}: expected a PyTorch CPU or CUDA tensor, got one on {tensor.device}"
+            )
         if tensor.layout is not _STRIDED:
             raise TypeError(
                 f"{name}: expected a strided tensor, got a tensor of layout {tensor.layout}"
@@ -56,7 +59,7 @@ class Torch(Framework):
             )
 
     def check_alike(self, name: str, tensor: Tensor, leader: str, first: Tensor) -> None:
-        """Refuses a tensor on meta beside one on the CPU."""
+        """Refuses a tensor on another device."""
         if not (tensor.is_cpu and first.is_cpu) and tensor.device != first.device:
             raise TypeError(
                 f"{name}: expected a tensor on {first.device} like {leader}, "
@@ -159,8 +162,8 @@ class Torch(Framework):
             )  # fmt: skip
             return bits, scale
         words, scale = torch.ops.dropgemm.pattern_mask(
-            _int64(step), _int64(call), _threshold_tensor(thresholds), *layout, period, offset,
-            ops.signed_seed(seed), site,
+            _int64(step), _int64(call), _threshold_tensor(thresholds, step), *layout, period,
+            offset, ops.signed_seed(seed), site,
         )  # fmt: skip
         return words.view(torch.uint32), scale
 
@@ -272,9 +275,11 @@ def repeat_rows(mask: TileMask, times: int) -> TileMask:
     )
 
 
-def _threshold_tensor(thresholds: Any) -> Tensor | None:
+def _threshold_tensor(thresholds: Any, step: int | Tensor) -> Tensor | None:
     if thresholds is None or isinstance(thresholds, Tensor):
         return thresholds
+    if isinstance(step, Tensor) and step.is_cuda and not torch.compiler.is_compiling():
+        return _thresholds_on(thresholds.tobytes(), step.device)
     if not torch.compiler.is_compiling():  # which cannot ask an array for its dtype
         if not isinstance(thresholds, np.ndarray):
             kind = type(thresholds).__qualname__
@@ -283,6 +288,12 @@ def _threshold_tensor(thresholds: Any) -> Tensor | None:
             raise TypeError(f"thresholds: expected uint64, got {thresholds.dtype}")
     # A copy, since PyTorch warns of arrays that are read-only.
     return torch.from_numpy(thresholds.copy().view(np.int64))
+
+
+@functools.lru_cache(maxsize=256)
+def _thresholds_on(words: bytes, device: torch.device) -> Tensor:
+    """Copied to a device once: a distribution stays as it is."""
+    return torch.from_numpy(np.frombuffer(words, np.int64).copy()).to(device)
 
 
 def _int64(value: int | Tensor) -> Tensor:

@@ -125,8 +125,10 @@ class Linear(nn.Linear):
 
     def _check(self, input: Tensor, weight: Tensor) -> None:
         for name, tensor in (("input", input), ("weight", weight)):
-            if not (tensor.is_cpu or tensor.is_meta):
-                raise TypeError(f"{name}: expected a CPU tensor, got one on {tensor.device}")
+            if not (tensor.is_cpu or tensor.is_cuda or tensor.is_meta):
+                raise TypeError(
+                    f"{name}: expected a CPU or CUDA tensor, got one on {tensor.device}"
+                )
             operands.dtype_code(name, tensor)
         if input.dtype != weight.dtype:
             raise TypeError(f"input: expected {weight.dtype} as weight, got {input.dtype}")

@@ -11,6 +11,7 @@ from dropgemm.framework import HIGHEST, MEDIUM
 from dropgemm.tile_mask import bits_shape
 
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
+_FLOAT16 = 3  # which the CUDA backend takes, and the cpu backend does not
 
 DEFAULT = -1  # a precision: what torch is told at the time of the call
 
@@ -34,9 +35,19 @@ def dtype_code(name: str, tensor: torch.Tensor) -> int:
     """The core's number for a dtype; TypeError for one that it does not take."""
     code = DTYPES.get(tensor.dtype)
     if code is None:
+        if tensor.dtype is torch.float16 and tensor.is_cuda:
+            return _FLOAT16
         *most, last = map(str, DTYPES)
         raise TypeError(f"{name}: expected {', '.join(most)} or {last}, got {tensor.dtype}")
     return code
+
+
+def stream(tensor: torch.Tensor) -> int | None:
+    """Where the core's call on a tensor runs: the handle of the current stream of its CUDA device,
+    or None on the CPU."""
+    if not tensor.is_cuda:
+        return None
+    return int(torch.cuda.current_stream(tensor.device).cuda_stream)
 
 
 def check_matrix(name: str, tensor: torch.Tensor) -> None:

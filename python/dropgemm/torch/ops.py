@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dropgemm import _core
-from dropgemm.framework import TILES, bits_shape, compact_matrix, compact_shape
+from dropgemm.framework import TILES, bits_shape, ceil_div, compact_matrix, compact_shape
 from dropgemm.torch import calls, operands
 from dropgemm.torch.calls import Layer, Product
 from dropgemm.torch.transforms import loop
@@ -115,24 +115,24 @@ def signed_seed(seed: int) -> int:
     return seed - (1 << 64) if seed >= 1 << 63 else seed
 
 
-def _empty_bits(rows: int, cols: int, tile_rows: int, tile_cols: int) -> Tensor:
+def _empty_bits(step: Tensor, rows: int, cols: int, tile_rows: int, tile_cols: int) -> Tensor:
     if min(rows, cols) < 0 or min(tile_rows, tile_cols) < 1:
         raise ValueError(
             "mask: expected sizes of at least 0 and tiles of at least 1, got "
             f"{rows}x{cols} with tiles of {tile_rows}x{tile_cols}"
         )
-    return torch.empty(bits_shape((rows, cols), (tile_rows, tile_cols)), dtype=torch.int32)
+    return step.new_empty(bits_shape((rows, cols), (tile_rows, tile_cols)), dtype=torch.int32)
 
 
 def _gyro_mask(
     step: Tensor, rows: int, cols: int, tile_rows: int, tile_cols: int, p: float, exact: bool,
     seed: int, *rest: Any,
 ) -> Tensor:  # fmt: skip
-    bits = _empty_bits(rows, cols, tile_rows, tile_cols)
+    bits = _empty_bits(step, rows, cols, tile_rows, tile_cols)
     site, *schedule = rest
     _core.gyro_mask(
         bits.data_ptr(), rows, cols, tile_rows, tile_cols, p, exact, unsigned_seed(seed), site,
-        (_step_address(step),), *schedule,
+        (_step_address(step),), *schedule, stream=operands.stream(step),
     )  # fmt: skip
     return bits
 
@@ -147,11 +147,11 @@ def _bernoulli_mask(
     key: Tensor, step: Tensor, rows: int, cols: int, tile_rows: int, tile_cols: int, p: float,
     site: int, call: int, first_row: int,
 ) -> Tensor:  # fmt: skip
-    bits = _empty_bits(rows, cols, tile_rows, tile_cols)
+    bits = _empty_bits(step, rows, cols, tile_rows, tile_cols)
     _check_integer("key", key)
     _core.bernoulli_mask(
         bits.data_ptr(), rows, cols, tile_rows, tile_cols, p, unsigned_seed(int(key)), site,
-        (_step_address(step),), call, first_row,
+        (_step_address(step),), call, first_row, stream=operands.stream(step),
     )  # fmt: skip
     return bits
 
@@ -167,13 +167,13 @@ def _pattern_mask(
     tile_cols: int, tiles: bool, skew: int, linear: bool, period: int, offset: int, seed: int,
     site: int,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    bits = _empty_bits(rows, cols, tile_rows, tile_cols)
-    scale = torch.empty((), dtype=torch.float32)
+    bits = _empty_bits(step, rows, cols, tile_rows, tile_cols)
+    scale = step.new_empty((), dtype=torch.float32)
     _check_integer("call", call)
     _core.pattern_mask(
         bits.data_ptr(), rows, cols, tile_rows, tile_cols, tiles, skew, linear, period, offset,
         operands.thresholds(thresholds), unsigned_seed(seed), site, (_step_address(step),),
-        int(call), scale.data_ptr(),
+        int(call), scale.data_ptr(), stream=operands.stream(step),
     )  # fmt: skip
     return bits, scale
 
@@ -200,10 +200,25 @@ def _step_address(step: Tensor) -> int:
 
 
 def _expand_mask(bits: Tensor, layout: list[int]) -> Tensor:
-    operands.check_layout(layout)
+    operands.mask(bits, layout, 1.0)
+    if bits.is_cuda:
+        return dense_mask(bits, layout)
     out = _expand_mask_shape(bits, layout)
     _core.mask_to_dense(operands.mask(bits, layout, 1.0), out.data_ptr())
     return out
+
+
+def dense_mask(bits: Tensor, layout: list[int]) -> Tensor:
+    """A mask as a bool matrix, by PyTorch's own operators: on any device."""
+    rows, cols, tile_rows, tile_cols, transposed = layout
+    if transposed:
+        return dense_mask(bits, [cols, rows, tile_cols, tile_rows, 0]).T.contiguous()
+    lines, columns = ceil_div(rows, tile_rows), ceil_div(cols, tile_cols)
+    words = bits.view(torch.int32).reshape(lines, -1, 1)
+    tiles = (words >> torch.arange(32, dtype=torch.int32, device=bits.device) & 1).bool()
+    tiles = tiles.reshape(lines, -1)[:, :columns]
+    over_rows = tiles.repeat_interleave(tile_rows, 0)[:rows]
+    return over_rows.repeat_interleave(tile_cols, 1)[:, :cols]
 
 
 def _expand_mask_shape(bits: Tensor, layout: list[int]) -> Tensor:
@@ -221,6 +236,7 @@ def _compact(x: Tensor, bits: Tensor, layout: list[int], axis: int, size: int) -
         operands.matrix("xc", matrix),
         operands.mask(bits, layout, 1.0),
         axis,
+        operands.stream(x),
     )
     return xc
 
@@ -246,6 +262,7 @@ def _expand(xc: Tensor, bits: Tensor, layout: list[int], axis: int) -> Tensor:
         operands.matrix("x", x),
         operands.mask(bits, layout, 1.0),
         axis,
+        operands.stream(x),
     )
     return x
 
@@ -256,7 +273,7 @@ def _expand_shape(xc: Tensor, bits: Tensor, layout: list[int], axis: int) -> Ten
     return xc.new_empty((layout[0], layout[1]))
 
 
-# Name, schema, CPU kernel, shape of the result.
+# Name, schema, kernel, shape of the result. A kernel serves both devices: operands say which.
 _OPERATORS: tuple[tuple[str, str, Callable[..., Any], Callable[..., Any]], ...] = (
     ("matmul", f"({_PRODUCT}) -> Tensor", _matmul, _matmul_shape),
     ("matmul_out", f"({_PRODUCT}, Tensor(a!) out) -> ()", _matmul_out, _matmul_out_shape),
@@ -320,7 +337,8 @@ _OPERATORS: tuple[tuple[str, str, Callable[..., Any], Callable[..., Any]], ...] 
 
 for _name, _schema, _kernel, _shape in _OPERATORS:
     torch.library.define(f"dropgemm::{_name}", _schema)
-    torch.library.impl(f"dropgemm::{_name}", "CPU", _kernel)
+    for _key in ("CPU", "CUDA"):
+        torch.library.impl(f"dropgemm::{_name}", _key, _kernel)
     torch.library.register_fake(f"dropgemm::{_name}", _shape)
     if _name != "matmul_out":
         _operator = getattr(torch.ops.dropgemm, _name)

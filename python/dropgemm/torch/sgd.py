@@ -27,7 +27,8 @@ class SGD(torch.optim.SGD):
     For any model, converted or not. Gradients are read in step() and are anybody's until then:
     clipping, accumulation, hooks, torch.amp.GradScaler and learning-rate schedulers work as ever,
     and state_dicts are torch.optim.SGD's, either way. Parameters that are not contiguous float32 or
-    float64 tensors on the CPU, and steps that are traced, get PyTorch's own update.
+    float64 tensors on the CPU or a CUDA device, and steps that are traced, get PyTorch's own
+    update.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class SGD(torch.optim.SGD):
         if w is None or g is None:
             return False
         if options["momentum"] == 0.0:
-            _core.sgd(w, g, None, **options)
+            _core.sgd(w, g, None, **options, stream=operands.stream(param))
             increment_version(param)
             return True
         state = self.state[param]
@@ -78,7 +79,7 @@ class SGD(torch.optim.SGD):
         v = _vector(buffer, param.dtype)
         if v is None:
             return False
-        _core.sgd(w, g, v, **options, first=first)
+        _core.sgd(w, g, v, **options, first=first, stream=operands.stream(param))
         state["momentum_buffer"] = buffer
         increment_version((param, buffer))
         return True
@@ -120,7 +121,7 @@ def _vector(tensor: Tensor, dtype: torch.dtype) -> tuple[int, ...] | None:
         type(tensor) not in PLAIN
         or tensor.dtype != dtype
         or dtype not in _TAKEN
-        or not tensor.is_cpu
+        or not (tensor.is_cpu or tensor.is_cuda)
         or tensor.layout != torch.strided
         or not tensor.is_contiguous()
         or tensor.is_neg()

@@ -1,0 +1,105 @@
+"""The CUDA backend as far as Python goes without a GPU: the core through the backend library that
+runs on the emulator, what is said where there is none, and what CUDA tensors need of PyTorch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import dropgemm as dg
+from dropgemm import _core
+from dropgemm.torch import ops
+
+EMULATED = Path("build/cpp/tests/cuda/libdropgemm_cuda_emulated.so").resolve()
+emulated = pytest.mark.skipif(not EMULATED.exists(), reason="make test-cpp builds the emulator")
+
+
+def python(script, **environment):
+    """What a script prints in a process of its own: a backend library is opened once."""
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | environment, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@emulated
+def test_the_core_runs_on_the_stream_it_is_given():
+    script = """
+import numpy as np
+from dropgemm import _core
+r = np.random.default_rng(0)
+masks = [np.empty((64, 4), np.uint32) for _ in range(2)]
+for bits, where in zip(masks, ({}, {"stream": 0})):
+    _core.bernoulli_mask(bits, 64, 100, 1, 1, 0.5, 7, 1, 3, 0, 0, **where)
+assert (masks[0] == masks[1]).all() and masks[0].any()
+for bits, where in zip(masks, ({}, {"stream": 0})):
+    _core.gyro_mask(bits, 64, 100, 1, 1, 0.5, True, 7, 1, 3, 100, 16, 4, 0, True, 1, 0, 0, **where)
+assert (masks[0] == masks[1]).all()
+mask = (masks[0], 64, 100, 1, 1, 0.5, False)
+x = r.standard_normal((64, 100)).astype(np.float32)
+small = [np.full((64, 60), np.nan, np.float32) for _ in range(2)]
+for xc, where in zip(small, ({}, {"stream": 0})):
+    _core.compact(x, xc, mask, 1, **where)
+assert (small[0] == small[1]).all()
+back = np.full_like(x, np.nan)
+_core.expand(small[1], back, mask, 1, stream=0)
+dense = np.empty((64, 100), np.uint8)
+_core.mask_to_dense(mask, dense)
+assert (back == x * dense).all()
+w, g = [x.ravel().copy() for _ in range(2)], np.ones(x.size, np.float32)
+for weights, where in zip(w, ({}, {"stream": 0})):
+    _core.sgd(weights, g, None, 0.5, **where)
+assert np.allclose(w[0], w[1], rtol=2e-7, atol=2e-7)
+print("same")
+"""
+    assert python(script, DROPGEMM_CUDA_LIBRARY=str(EMULATED)).strip() == "same"
+
+
+@emulated
+def test_info_describes_the_device():
+    lines = python("import dropgemm.__main__ as m; m.main(['info'])",
+                   DROPGEMM_CUDA_LIBRARY=str(EMULATED))  # fmt: skip
+    assert "backend      cuda: 2 devices, the first emulated (compute capability 8.0" in lines
+
+
+def test_a_stream_without_a_cuda_backend_says_what_is_missing():
+    bits = np.zeros((2, 1), np.uint32)
+    with pytest.raises(RuntimeError, match="cuda: "):
+        _core.bernoulli_mask(bits, 2, 8, 1, 1, 0.5, 0, 0, 0, 0, 0, stream=0)
+
+
+def test_info_says_why_there_is_no_cuda_backend():
+    nowhere = python("import dropgemm.__main__ as m; m.main(['info'])",
+                     DROPGEMM_CUDA_LIBRARY="/nowhere.so")  # fmt: skip
+    assert "no backend   cuda: cannot open /nowhere.so" in nowhere
+
+
+@pytest.mark.parametrize("tile", [(1, 1), (3, 5), (16, 40)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_masks_are_written_out_by_pytorch_where_the_core_cannot(tile, turned):
+    mask = dg.bernoulli_mask(37, 70, 0.5, seed=1, site=2, tile=tile)
+    mask = mask.T if turned else mask
+    layout = [*mask.shape, *mask.tile, int(mask.transposed)]
+    bits = torch.from_numpy(mask.bits.view(np.int32))
+    got = ops.dense_mask(bits, layout)
+    assert got.dtype == torch.bool
+    assert np.array_equal(got.numpy(), mask.to_dense())
+
+
+def test_numpy_float16_is_the_references():
+    a = np.arange(6, dtype=np.float16).reshape(2, 3)
+    with pytest.raises(RuntimeError, match="on the cpu backend, got float16"):
+        dg.matmul(a, a.T)
+    dg.use_backend("reference")
+    try:
+        got = dg.matmul(a, a.T)
+    finally:
+        dg.use_backend("")
+    assert got.dtype == np.float16
+    assert np.array_equal(got, (a.astype(np.float32) @ a.astype(np.float32).T).astype(np.float16))
