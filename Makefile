@@ -29,6 +29,7 @@ export PATH := $(BIN):$(PATH)
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
 ifneq ($(shell command -v ccache 2>/dev/null),)
 export CMAKE_CXX_COMPILER_LAUNCHER ?= ccache
+export CMAKE_CUDA_COMPILER_LAUNCHER ?= ccache
 endif
 
 .DELETE_ON_ERROR:
@@ -128,17 +129,16 @@ $(STAMPS)/cutlass: $(STAMPS)/venv
 	third_party/cutlass.sh
 	@touch $@
 
-# The tests belong to build/cpp: they run without nvcc.
-build/cuda/build.ninja: $(STAMPS)/build $(CUTLASS)
+build/cuda/build.ninja: $(STAMPS)/build $(STAMPS)/gtest $(CUTLASS)
 	@command -v nvcc >/dev/null || \
 	  { echo "make: no nvcc on the PATH: install CUDA's toolkit (13.0)" >&2; exit 1; }
 	$(BIN)/cmake -S . -B build/cuda -G Ninja -DCMAKE_BUILD_TYPE=Release -DDROPGEMM_WERROR=ON \
-	  -DDROPGEMM_BUILD_TESTS=OFF -DDROPGEMM_CUDA=ON \
-	  -DCMAKE_CUDA_COMPILER_LAUNCHER="$(CURDIR)/tests/cuda/compile.sh$(if $(CMAKE_CXX_COMPILER_LAUNCHER),;$(CMAKE_CXX_COMPILER_LAUNCHER))"
+	  -DDROPGEMM_CUDA=ON
 
-# Emulated are the programs of tests/cuda and the parts of others that name the emulator.
+# The suites belong to build/cpp, since they need no nvcc. Emulated are the programs of tests/cuda
+# and the parts of others that name the emulator.
 cuda: build/cuda/build.ninja build/cpp/build.ninja
-	$(BIN)/cmake --build build/cuda
+	$(BIN)/cmake --build build/cuda --target dropgemm_cuda
 	$(BIN)/cmake --build build/cpp
 	$(BIN)/ctest --test-dir build/cpp --output-on-failure -L '^cuda$$'
 	GTEST_FILTER='*cuda_emulated*' $(BIN)/ctest --test-dir build/cpp --output-on-failure -L '^cpp$$'

@@ -47,7 +47,7 @@ void scatter(nb::handle xc, nb::handle x, nb::handle mask, int axis, nb::handle 
   raise_if_error(status);
 }
 
-std::pair<std::int64_t, std::int64_t> count(nb::handle mask, int axis, nb::handle stream) {
+std::pair<std::int64_t, std::int64_t> count(nb::handle mask, int axis) {
   std::int64_t least = 0, most = 0;
   raise_if_error(
       kept_count(to_some_mask(mask).view, static_cast<CompactAxis>(axis), &least, &most));

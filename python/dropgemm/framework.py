@@ -82,12 +82,17 @@ def is_bfloat16(array: Array) -> bool:
     return bool(array.dtype.kind == "V" and array.dtype.name == "bfloat16")
 
 
-def check_floats(name: str, array: Array) -> None:
+def check_floats(name: str, array: Array, float16: bool = False) -> None:
     """TypeError unless an array is of a dtype that the core takes, and of this machine's byte
-    order, which DLPack cannot say."""
-    if array.dtype not in (np.float32, np.float64, np.float16) and not is_bfloat16(array):
-        expected = "float32, float64, bfloat16 or float16"
-        raise TypeError(f"{name}: expected {expected}, got {array.dtype}")
+    order, which DLPack cannot say; float16 says whether that is one of them."""
+    if array.dtype in (np.float32, np.float64) or is_bfloat16(array):
+        return
+    if float16 and array.dtype == np.float16:
+        return
+    expected = (
+        "float32, float64, bfloat16 or float16" if float16 else "float32, float64 or bfloat16"
+    )
+    raise TypeError(f"{name}: expected {expected}, got {array.dtype}")
 
 
 def operand(array: NDArray) -> NDArray | tuple[int, ...]:
@@ -109,6 +114,7 @@ class Framework:
     name: str
     noun: str  # as in "expected a NumPy array like a"
     kind: type[Any]
+    takes_float16 = False
 
     def check(self, name: str, array: Array) -> None:
         """TypeError (operand, expected, got) for an array that cannot be used where it lies."""
@@ -234,7 +240,7 @@ class Framework:
         operands = (("a", a), ("b", b), ("bias", bias), ("addend", addend), ("out", out))
         for name, array in operands:
             if array is not None:
-                check_floats(name, array)
+                check_floats(name, array, self.takes_float16)
         for name, array in operands[:2]:
             if array.ndim != 2:
                 raise ValueError(f"{name}: expected a 2-D array, got {array.ndim}-D")
@@ -277,7 +283,7 @@ class Framework:
 
     def compact(self, x: Array, mask: TileMask, axis: int, size: int) -> Array:
         """dropgemm.compact of a size that is known."""
-        check_floats("x", x)
+        check_floats("x", x, self.takes_float16)
         xc = self.empty(compact_shape(mask.shape, mask.tile, axis, size), x.dtype)
         matrix = compact_matrix(xc, mask.tile, axis)
         _core.compact(operand(self.view("x", x)), operand(matrix), mask.arguments(), axis)
@@ -285,7 +291,7 @@ class Framework:
 
     def expand(self, xc: Array, mask: TileMask, axis: int) -> Array:
         """dropgemm.expand."""
-        check_floats("xc", xc)
+        check_floats("xc", xc, self.takes_float16)
         x = self.empty(mask.shape, xc.dtype)
         matrix = compact_matrix(self.view("xc", xc), mask.tile, axis)
         _core.expand(operand(matrix), operand(x), mask.arguments(), axis)
@@ -310,6 +316,7 @@ class NumPy(Framework):
     name = "numpy"
     noun = "a NumPy array"
     kind = np.ndarray
+    takes_float16 = True  # which the reference backend multiplies, and any backend compacts
 
     def check(self, name: str, array: Array) -> None:
         """Refuses masked arrays, whose mask would be ignored."""

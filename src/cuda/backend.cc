@@ -22,10 +22,10 @@ std::int32_t describe(char* text, std::size_t capacity) {
   const Status status = read_machine(&devices);
   if (!status.ok()) return static_cast<std::int32_t>(status.code());
   const Device& first = devices.front();
-  std::snprintf(text, capacity,
-                "cuda: %zu device%s, %s (compute capability %d.%d, %d SMs, %zu GiB)",
-                devices.size(), devices.size() == 1 ? "" : "s, the first", first.name.c_str(),
-                first.arch / 10, first.arch % 10, first.multiprocessors, first.memory_bytes >> 30);
+  std::snprintf(text, capacity, "cuda: %zu %s%s (compute capability %d.%d, %d SMs, %zu GiB)",
+                devices.size(), devices.size() == 1 ? "device, " : "devices, the first ",
+                first.name.c_str(), first.arch / 10, first.arch % 10, first.multiprocessors,
+                first.memory_bytes >> 30);
   return 0;
 }
 

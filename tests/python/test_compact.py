@@ -333,9 +333,9 @@ BAD_COMPACTS = {
     "huge size": ((X, MASK, 1, 1 << 59), ValueError, "size: expected fewer than 2.60 elements in"),
     "rank": ((X[0], MASK, 1), ValueError, "x: expected a 2-D array, got 1-D"),
     "dtype": ((X.astype(np.int32), MASK, 1), TypeError,
-              "x: expected float32, float64 or bfloat16, got int32"),
+              "x: expected float32, float64, bfloat16 or float16, got int32"),
     "byte order": ((X.astype(">f4"), MASK, 1), TypeError,
-                   "x: expected float32, float64 or bfloat16"),
+                   "x: expected float32, float64, bfloat16 or float16"),
 }  # fmt: skip
 BAD_EXPANDS = {
     "rows": ((X[:3, :3], MASK, 1), ValueError,
@@ -347,8 +347,8 @@ BAD_EXPANDS = {
              r"xc: expected shape \(size, 4, 1\), tiles of the mask, got \(3, 1, 4\)"),
     "rank of tiles": ((X, MASK, "tiles"), ValueError, "xc: expected a 3-D array, got 2-D"),
     "rank": ((np.zeros((4, 1, 1)), MASK, 1), ValueError, "xc: expected a 2-D array, got 3-D"),
-    "dtype": ((X.astype(np.float16), MASK, 1), TypeError,
-              "xc: expected float32, float64 or bfloat16, got float16"),
+    "dtype": ((X.astype(np.int16), MASK, 1), TypeError,
+              "xc: expected float32, float64, bfloat16 or float16, got int16"),
     "axis": ((X, MASK, None), ValueError, "axis: expected .* got None"),
 }  # fmt: skip
 
