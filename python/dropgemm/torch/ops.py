@@ -132,7 +132,7 @@ def _gyro_mask(
     site, *schedule = rest
     _core.gyro_mask(
         bits.data_ptr(), rows, cols, tile_rows, tile_cols, p, exact, unsigned_seed(seed), site,
-        (_step_address(step),), *schedule, stream=operands.stream(step),
+        (_step_address(step),), *schedule, operands.stream(step),
     )  # fmt: skip
     return bits
 
