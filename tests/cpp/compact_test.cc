@@ -201,12 +201,7 @@ class CompactTest : public GemmTest {
   }
 };
 
-std::vector<Implementation> compacting() {
-  std::vector<Implementation> all = implementations();
-  for (const std::string& name : cuda_backends()) all.push_back({name, ""});
-  return all;
-}
-INSTANTIATE_TEST_SUITE_P(All, CompactTest, ::testing::ValuesIn(compacting()), name_of);
+INSTANTIATE_TEST_SUITE_P(All, CompactTest, ::testing::ValuesIn(implementations()), name_of);
 
 // Shapes x tiles x axes x orientations; layouts, keep rates and spare room take turns.
 TEST_P(CompactTest, EveryElementGoesWhereTheListsSay) {

@@ -23,7 +23,7 @@ inline std::vector<Implementation> cpu_implementations() {
 // All but the reference.
 inline std::vector<Implementation> other_implementations() {
   std::vector<Implementation> all = cpu_implementations();
-  all.push_back({kEmulated, ""});
+  for (const std::string& name : cuda_backends()) all.push_back({name, ""});
   return all;
 }
 inline std::vector<Implementation> implementations() {
@@ -41,7 +41,7 @@ class GemmTest : public ::testing::TestWithParam<Implementation> {
       ASSERT_EQ(GetParam().isa, cpu::isa_name());
       rounds_ = cpu::isa_multiplies_bfloat16();
     }
-    if (GetParam().backend == kEmulated) rounds_ = false, operand_error_ = kTf32Error;
+    if (is_cuda()) rounds_ = false, operand_error_ = kTf32Error;
   }
   void TearDown() override { ASSERT_TRUE(cpu::use_isa(cpu::isa_names().front()).ok()); }
 
@@ -68,6 +68,9 @@ class GemmTest : public ::testing::TestWithParam<Implementation> {
     check_against_reference<float>(ctx_, medium);
   }
   static constexpr double kTf32Error = 1.0 / 2048;  // 11 bits of precision, to the nearest
+  [[nodiscard]] bool is_cuda() const {
+    return GetParam().backend == kEmulated || GetParam().backend == kCuda;
+  }
   Context ctx_;
   bool rounds_ = true;  // float32 operands of medium precision, to bfloat16
   double operand_error_ = 0;

@@ -16,7 +16,8 @@ table=()
 step() {
   local name=$1 limit=$2 start=$SECONDS verdict=passed
   shift 2
-  if ! timeout --kill-after=10 "$limit" "$@" >"$out/$name.log" 2>&1; then
+  # A function runs in a shell of its own, so that it can be ended.
+  if ! timeout --kill-after=10 "$limit" bash -c '"$@"' _ "$@" >"$out/$name.log" 2>&1; then
     verdict=FAILED
     failed=1
     tail -n 20 "$out/$name.log"
@@ -32,10 +33,23 @@ describe() {
   date -u +%Y-%m-%dT%H:%M:%SZ
 }
 
-build_all() {
+# Benchmarks need Google Benchmark, which may be missing where there is no network.
+configure() {
   cmake -S . -B "$build" ${NINJA:+-G Ninja} -DCMAKE_BUILD_TYPE=Release -DDROPGEMM_CUDA=ON \
-    -DDROPGEMM_BUILD_TESTS=ON -DDROPGEMM_BUILD_BENCH="${BENCH:-OFF}" &&
-    cmake --build "$build" --parallel "$(nproc)"
+    -DDROPGEMM_BUILD_TESTS=ON -DDROPGEMM_BUILD_BENCH="$1"
+}
+
+build_all() {
+  { configure ON || configure OFF; } && cmake --build "$build" --parallel "$(nproc)"
+}
+
+# The package beside the libraries of this build, and the tests that want torch.cuda.
+python_tests() {
+  local overlay=$PWD/build/gpu/overlay
+  python3 -m pip install --quiet --no-build-isolation --no-deps --upgrade \
+    -Ccmake.define.DROPGEMM_CUDA=OFF --target "$overlay" . &&
+    PYTHONPATH=$overlay DROPGEMM_CUDA_LIBRARY=$PWD/$build/src/libdropgemm_cuda.so \
+      timeout 200 python3 -m pytest -q tests/python/test_cuda.py
 }
 
 # Each program alone, so that one that hangs takes no other with it.
@@ -58,19 +72,19 @@ sanitized() {
   return $code
 }
 
-benchmarks() {
-  local program
-  for program in "$build"/bench/cuda_*_bench; do
-    timeout 120 "$program" --benchmark_out="$out/$(basename "$program").json" || return 1
-  done
-}
+benchmarks() { "$build/bench/cuda_bench" --benchmark_out="$out/cuda_bench.json"; }
 
-command -v ninja >/dev/null && NINJA=1
+if command -v ninja >/dev/null; then NINJA=1; fi
+export out build NINJA
+export -f describe configure build_all tests_on_the_device sanitized python_tests benchmarks
 step machine 30 describe
 if step build 300 build_all; then
   step tests 240 tests_on_the_device
   if command -v compute-sanitizer >/dev/null; then step sanitizer 240 sanitized; fi
-  if compgen -G "$build/bench/cuda_*_bench" >/dev/null; then step benchmarks 240 benchmarks; fi
+  if python3 -c 'import nanobind, scikit_build_core, pytest' 2>/dev/null; then
+    step python 300 python_tests
+  fi
+  if [ -x "$build/bench/cuda_bench" ]; then step benchmarks 240 benchmarks; fi
 fi
 cat "$out/machine.log"
 printf '%s\n' "${table[@]}" | tee "$out/table.txt"

@@ -103,3 +103,61 @@ def test_numpy_float16_is_the_references():
         dg.use_backend("")
     assert got.dtype == np.float16
     assert np.array_equal(got, (a.astype(np.float32) @ a.astype(np.float32).T).astype(np.float16))
+
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that PyTorch sees")
+
+
+@gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_products_of_cuda_tensors(dtype):
+    torch.manual_seed(0)
+    a, b = torch.randn(128, 96).cuda().to(dtype), torch.randn(96, 64).cuda().to(dtype)
+    mask = dg.bernoulli_mask(128, 96, 0.5, seed=1, site=0, tile=(32, 32))
+    bits = torch.from_numpy(mask.bits.view(np.int32)).cuda()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        got = dg.matmul(a, b, a_mask=dg.TileMask(bits, shape=mask.shape, tile=mask.tile))
+    stream.synchronize()
+    assert got.is_cuda
+    assert got.dtype == dtype
+    left, right = a.double().cpu() * torch.from_numpy(mask.to_dense()), b.double().cpu()
+    expected = left @ right
+    # 96 sums of float32, and the rounding of the result.
+    bound = 96 * torch.finfo(torch.float32).eps * (left.abs() @ right.abs())
+    bound += torch.finfo(dtype).eps * expected.abs() + torch.finfo(dtype).tiny
+    assert ((got.double().cpu() - expected).abs() <= bound).all()
+
+
+@gpu
+def test_masks_on_the_gpu_have_the_bits_of_the_cpu():
+    schedule = dg.GyroSchedule(512, 0.5, total_steps=10, seed=1, site=2, tile_rows=128,
+                               tile_cols=32)  # fmt: skip
+    step = torch.tensor(4, device="cuda")
+    bits = schedule.mask(step, 1024).bits
+    assert bits.is_cuda
+    assert np.array_equal(bits.cpu().numpy(), schedule.mask(4, 1024).bits)
+
+
+@gpu
+@pytest.mark.parametrize("method", ["block", "gyro", "row", "tile", "bernoulli"])
+def test_a_model_trains_on_the_gpu(method):
+    from dropgemm.torch import convert
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(128, 256), torch.nn.ReLU(), torch.nn.Dropout(0.5), torch.nn.Linear(256, 10)
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    convert(model, optimizer, method=method, total_steps=4)
+    model.cuda()
+    x, y = torch.randn(256, 128, device="cuda"), torch.randint(10, (256,), device="cuda")
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    for _ in range(4):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    for parameter, was in zip(model.parameters(), before, strict=True):
+        assert parameter.isfinite().all()
+        assert not torch.equal(parameter, was)
