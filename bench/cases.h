@@ -28,10 +28,13 @@ void cross(std::vector<Case>* cases, T Case::* axis, const std::vector<T>& value
   *cases = std::move(crossed);
 }
 
+enum class Clock { kHost, kOwn };  // kOwn: `run` sets the time of each iteration
+
 // Runs every case once: those that differ only in axes that they do not look at share a name.
 // Returns the exit status: 1 where a case failed, or a filter left none.
 template <class Case>
-int run_all(const std::vector<Case>& cases, void (*run)(benchmark::State&, const Case&)) {
+int run_all(const std::vector<Case>& cases, void (*run)(benchmark::State&, const Case&),
+            Clock clock = Clock::kHost) {
   std::set<std::string> names;
   bool failed = false;
   for (const Case& each : cases) {
@@ -44,9 +47,9 @@ int run_all(const std::vector<Case>& cases, void (*run)(benchmark::State&, const
       }
       failed |= state.error_occurred();
     };
-    benchmark::RegisterBenchmark(each.name().c_str(), run_if_it_fits)
-        ->UseRealTime()
-        ->Unit(benchmark::kMicrosecond);
+    auto* const made = benchmark::RegisterBenchmark(each.name().c_str(), run_if_it_fits);
+    made->Unit(benchmark::kMicrosecond);
+    clock == Clock::kHost ? made->UseRealTime() : made->UseManualTime();
   }
   const std::size_t ran = benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();

@@ -20,12 +20,25 @@ bool fills_tiles(std::int64_t unit, std::int64_t extent, std::int64_t tile) {
   return std::min(unit, extent) % tile == 0 || unit >= extent;
 }
 
-// Whether there are tiles for every multiprocessor.
-bool fills_device(const Device& device, const GemmShape& shape, double outputs,
-                  const Sm90Tile& tile) {
-  const double elements = outputs * static_cast<double>(shape.m) * static_cast<double>(shape.n);
-  return elements >= static_cast<double>(device.multiprocessors) *
-                         static_cast<double>(tile.block_m()) * tile.block_n();
+// Whether what is expected to be computed of D has tiles for every multiprocessor.
+bool fills_device(const Device& device, const GemmArgs& args, const Sm90Tile& tile) {
+  const GemmShape shape = gemm_shape(args);
+  const double kept = args.d_mask != nullptr ? args.d_mask->keep_hint : 1.0;
+  return kept * static_cast<double>(shape.m) * static_cast<double>(shape.n) >=
+         static_cast<double>(device.multiprocessors) *
+             static_cast<double>(tile.block_m() * tile.block_n());
+}
+
+// Whether an operand can be loaded as it lies.
+bool loads(const ConstMatrixView& view) {
+  const bool by_rows = view.col_stride == 1;
+  TmaArray array;
+  array.data = view.data;
+  array.dtype = view.dtype;
+  array.contiguous = by_rows ? view.cols : view.rows;
+  array.rows = by_rows ? view.rows : view.cols;
+  array.row_stride = by_rows ? view.row_stride : view.col_stride;
+  return tma_takes(array);
 }
 
 bool suits(const GemmConfig& config, const GemmShape& shape, const GemmPlan& plan,
@@ -169,15 +182,18 @@ Launcher<E> launcher_of(const GemmConfig& config, Sm90Shape shape) {
 
 }  // namespace
 
-bool choose_sm90(const Device& device, const GemmShape& shape, const GemmPlan& plan, double outputs,
+bool choose_sm90(const Device& device, const GemmArgs& args, const GemmPlan& plan,
                  GemmConfig* config) {
   if (device.arch != kHopper) return false;
+  if (!config->copies_a && !loads(args.a)) return false;
+  if (!config->copies_b && !loads(args.b)) return false;
+  const GemmShape shape = gemm_shape(args);
   // The widest tile that what is kept can fill, for it loads the least for each multiply-add.
   for (const Sm90Shape wanted : {Sm90Shape::kPair, Sm90Shape::kWide, Sm90Shape::kSquare}) {
     if (!has_sm90_kernel(config->dtype, config->a_major, config->b_major, wanted)) continue;
     const Sm90Tile tile = sm90_tile(wanted, config->a_major);
     if (!suits(*config, shape, plan, tile)) continue;
-    if (wanted != Sm90Shape::kSquare && !fills_device(device, shape, outputs, tile)) continue;
+    if (wanted != Sm90Shape::kSquare && !fills_device(device, args, tile)) continue;
     set_tile(tile, config);
     return true;
   }

@@ -148,10 +148,9 @@ Status launch_sm90(std::int32_t clusters, void* stream, const Sm90Params<E>& par
                                                                        const Sm90Params<E>&)
 
 // Makes a config one of this family, where the device, the operands and the units of what is kept
-// allow it. `config` brings dtype, path, lists, majors and copies; `outputs` is the expected share
-// of D that is computed.
-[[nodiscard]] bool choose_sm90(const Device& device, const GemmShape& shape, const GemmPlan& plan,
-                               double outputs, GemmConfig* config);
+// allow it. `config` brings dtype, path, lists, majors and copies.
+[[nodiscard]] bool choose_sm90(const Device& device, const GemmArgs& args, const GemmPlan& plan,
+                               GemmConfig* config);
 
 // `most_items` bounds the grid. E: BFloat16, Float16, float (which is rounded to tf32).
 // Errors: as launch() and make_tensor_map().
