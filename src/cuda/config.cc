@@ -131,7 +131,7 @@ GemmConfig make_config(const Device& device, const GemmArgs& args) {
   c.copies_a = gathers || (selects && args.a_mask != nullptr) || (pads && !is_aligned(args.a, a));
   c.copies_b = gathers || (selects && args.b_mask != nullptr) || (pads && !is_aligned(args.b, b));
   if (c.family == Family::kSm80 && c.path != GemmPath::kNone) {
-    static_cast<void>(choose_sm90(device, s, admission.plan, computed_share(c, args), &c));
+    choose_sm90(device, args, admission.plan, computed_share(c, args), &c);
   }
   return c;
 }

@@ -20,11 +20,10 @@ bool fills_tiles(std::int64_t unit, std::int64_t extent, std::int64_t tile) {
   return std::min(unit, extent) % tile == 0 || unit >= extent;
 }
 
-// Whether what is expected to be computed of D has tiles for every multiprocessor.
-bool fills_device(const Device& device, const GemmArgs& args, const Sm90Tile& tile) {
-  const GemmShape shape = gemm_shape(args);
-  const double kept = args.d_mask != nullptr ? args.d_mask->keep_hint : 1.0;
-  return kept * static_cast<double>(shape.m) * static_cast<double>(shape.n) >=
+// Whether there are tiles for every multiprocessor.
+bool fills_device(const Device& device, const GemmShape& shape, double computed,
+                  const Sm90Tile& tile) {
+  return computed * static_cast<double>(shape.m) * static_cast<double>(shape.n) >=
          static_cast<double>(device.multiprocessors) *
              static_cast<double>(tile.block_m() * tile.block_n());
 }
@@ -182,22 +181,21 @@ Launcher<E> launcher_of(const GemmConfig& config, Sm90Shape shape) {
 
 }  // namespace
 
-bool choose_sm90(const Device& device, const GemmArgs& args, const GemmPlan& plan,
+void choose_sm90(const Device& device, const GemmArgs& args, const GemmPlan& plan, double computed,
                  GemmConfig* config) {
-  if (device.arch != kHopper) return false;
-  if (!config->copies_a && !loads(args.a)) return false;
-  if (!config->copies_b && !loads(args.b)) return false;
+  if (device.arch != kHopper) return;
+  if (!config->copies_a && !loads(args.a)) return;
+  if (!config->copies_b && !loads(args.b)) return;
   const GemmShape shape = gemm_shape(args);
   // The widest tile that what is kept can fill, for it loads the least for each multiply-add.
   for (const Sm90Shape wanted : {Sm90Shape::kPair, Sm90Shape::kWide, Sm90Shape::kSquare}) {
     if (!has_sm90_kernel(config->dtype, config->a_major, config->b_major, wanted)) continue;
     const Sm90Tile tile = sm90_tile(wanted, config->a_major);
     if (!suits(*config, shape, plan, tile)) continue;
-    if (wanted != Sm90Shape::kSquare && !fills_device(device, args, tile)) continue;
+    if (wanted != Sm90Shape::kSquare && !fills_device(device, shape, computed, tile)) continue;
     set_tile(tile, config);
-    return true;
+    return;
   }
-  return false;
 }
 
 template <class E>
@@ -206,7 +204,7 @@ Status run_sm90(const Device& device, const GemmConfig& config, const Product<E>
   const Sm90Shape shape = shape_of(config);
   const Launcher<E> launch = launcher_of<E>(config, shape);
   if (launch == nullptr) {
-    return {StatusCode::kBackendError, "cuda: expected a config of the Hopper kernel"};
+    return {StatusCode::kBackendError, "cuda: no kernel for " + to_string(config)};
   }
   Sm90Params<E> params;
   DROPGEMM_RETURN_IF_ERROR(make_params(config, sm90_tile(shape, config.a_major), product, &params));

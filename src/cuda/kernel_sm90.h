@@ -148,9 +148,10 @@ Status launch_sm90(std::int32_t clusters, void* stream, const Sm90Params<E>& par
                                                                        const Sm90Params<E>&)
 
 // Makes a config one of this family, where the device, the operands and the units of what is kept
-// allow it. `config` brings dtype, path, lists, majors and copies.
-[[nodiscard]] bool choose_sm90(const Device& device, const GemmArgs& args, const GemmPlan& plan,
-                               GemmConfig* config);
+// allow it; leaves it as it is elsewhere. `config` brings dtype, path, lists, majors and copies;
+// `computed` is the expected share of D that items cover, all taken together.
+void choose_sm90(const Device& device, const GemmArgs& args, const GemmPlan& plan, double computed,
+                 GemmConfig* config);
 
 // `most_items` bounds the grid. E: BFloat16, Float16, float (which is rounded to tf32).
 // Errors: as launch() and make_tensor_map().
