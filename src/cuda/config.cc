@@ -71,8 +71,9 @@ bool takes_tensor_cores(const GemmArgs& args) {
   return false;
 }
 
-// The share of D that is expected to be computed, all items taken together.
-double computed_share(const GemmConfig& config, const GemmArgs& args) {
+// The share of D that is expected to be computed, all items taken together: units of K that keep
+// different things compute parts of it once each.
+double computed_share(const GemmConfig& config, const GemmArgs& args, const GemmPlan& plan) {
   const auto hint = [](const TileMaskView* mask) {
     return mask != nullptr ? mask->keep_hint : 1.0;
   };
@@ -82,7 +83,8 @@ double computed_share(const GemmConfig& config, const GemmArgs& args) {
     case Lists::kPairs:
       return hint(args.d_mask);
     case Lists::kDepth:
-      return hint(args.a_mask) * hint(args.b_mask);
+      return hint(args.a_mask) * hint(args.b_mask) *
+             static_cast<double>(ceil_div(gemm_shape(args).k, plan.unit_k));
     case Lists::kWhole:
       break;
   }
@@ -131,7 +133,7 @@ GemmConfig make_config(const Device& device, const GemmArgs& args) {
   c.copies_a = gathers || (selects && args.a_mask != nullptr) || (pads && !is_aligned(args.a, a));
   c.copies_b = gathers || (selects && args.b_mask != nullptr) || (pads && !is_aligned(args.b, b));
   if (c.family == Family::kSm80 && c.path != GemmPath::kNone) {
-    choose_sm90(device, args, admission.plan, computed_share(c, args), &c);
+    choose_sm90(device, args, admission.plan, computed_share(c, args, admission.plan), &c);
   }
   return c;
 }

@@ -36,6 +36,13 @@ void cp_async_wait() {
   emulator::wait_for_copies(kPending);
 }
 
+#else
+
+void cp_async16(void* to, const void* from, std::int32_t count);
+void cp_async_commit();
+template <int kPending>
+void cp_async_wait();
+
 #endif
 
 }  // namespace dropgemm::cuda
