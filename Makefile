@@ -129,7 +129,11 @@ $(STAMPS)/cutlass: $(STAMPS)/venv
 	third_party/cutlass.sh
 	@touch $@
 
-build/cuda/build.ninja: $(STAMPS)/build $(STAMPS)/gtest $(CUTLASS)
+$(STAMPS)/cuobjdump: $(STAMPS)/venv
+	@command -v cuobjdump >/dev/null || third_party/cuobjdump.sh
+	@touch $@
+
+build/cuda/build.ninja: $(STAMPS)/build $(STAMPS)/gtest $(STAMPS)/cuobjdump $(CUTLASS)
 	@command -v nvcc >/dev/null || \
 	  { echo "make: no nvcc on the PATH: install CUDA's toolkit (13.0)" >&2; exit 1; }
 	$(BIN)/cmake -S . -B build/cuda -G Ninja -DCMAKE_BUILD_TYPE=Release -DDROPGEMM_WERROR=ON \
@@ -138,7 +142,8 @@ build/cuda/build.ninja: $(STAMPS)/build $(STAMPS)/gtest $(CUTLASS)
 # The suites belong to build/cpp, since they need no nvcc. Emulated are the programs of tests/cuda
 # and the parts of others that name the emulator.
 cuda: build/cuda/build.ninja build/cpp/build.ninja
-	$(BIN)/cmake --build build/cuda --target dropgemm_cuda
+	$(BIN)/cmake --build build/cuda --target dropgemm_cuda cute_test
+	$(BIN)/ctest --test-dir build/cuda --output-on-failure -R '^(cute_test|cuda_kernels)$$'
 	$(BIN)/cmake --build build/cpp
 	$(BIN)/ctest --test-dir build/cpp --output-on-failure -L '^cuda$$'
 	GTEST_FILTER='*cuda_emulated*' $(BIN)/ctest --test-dir build/cpp --output-on-failure -L '^cpp$$'
