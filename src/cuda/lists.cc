@@ -161,6 +161,9 @@ Status build_lists(const Device& device, const ListParams& p, void* stream) {
     return launch<ListWholeKernel>(grid_of(device, most_items(p), ListWholeKernel::kThreads), 0,
                                    stream, p);
   }
+  if (p.kind != Lists::kPairs && p.units <= ListOnceKernel::kMostUnits) {
+    return launch<ListOnceKernel>(1, kListPlacesShared, stream, p);
+  }
   const std::int32_t warps = grid_of(device, p.units, kWarps);
   if (p.kind == Lists::kPairs) {
     DROPGEMM_RETURN_IF_ERROR(launch<ListPairsKernel>(warps, 0, stream, p));
@@ -168,8 +171,7 @@ Status build_lists(const Device& device, const ListParams& p, void* stream) {
     DROPGEMM_RETURN_IF_ERROR(launch<ListBitsKernel>(warps, 0, stream, p));
     DROPGEMM_RETURN_IF_ERROR(launch<ListClassesKernel>(warps, 0, stream, p));
   }
-  constexpr std::size_t kPlacesShared = (2 * ListPlacesKernel::kThreads + 1) * sizeof(std::int32_t);
-  DROPGEMM_RETURN_IF_ERROR(launch<ListPlacesKernel>(1, kPlacesShared, stream, p));
+  DROPGEMM_RETURN_IF_ERROR(launch<ListPlacesKernel>(1, kListPlacesShared, stream, p));
   return launch<ListFillKernel>(grid_of(device, p.units, 1), 0, stream, p);
 }
 

@@ -13,6 +13,8 @@ template Status launch<ListPlacesKernel>(std::int32_t, std::size_t, void*,
                                          const ListPlacesKernel::Params&);
 template Status launch<ListFillKernel>(std::int32_t, std::size_t, void*,
                                        const ListFillKernel::Params&);
+template Status launch<ListOnceKernel>(std::int32_t, std::size_t, void*,
+                                       const ListOnceKernel::Params&);
 template Status launch<ListWholeKernel>(std::int32_t, std::size_t, void*,
                                         const ListWholeKernel::Params&);
 

@@ -30,7 +30,9 @@ DROPGEMM_DEVICE std::int32_t write_bits(const AxisBits& bits, const ListAxis& ax
   return count;
 }
 
-DROPGEMM_DEVICE void ListBitsKernel::run(const Params& p, const Block& block) {
+// A warp a unit, as in the next.
+template <std::int32_t kThreads>
+DROPGEMM_DEVICE void list_bits(const ListParams& p, const Block& block) {
   constexpr std::int32_t kWarps = kThreads / kWarp;
   const std::int32_t lane = block.lane();
   for (std::int32_t u = block.index * kWarps + block.warp(); u < p.units;
@@ -72,7 +74,9 @@ DROPGEMM_DEVICE void count_items(const ListParams& p, ListRecord* r) {
   r->items[2] = p.lists_zeros ? owner_tiles * p.x.tiles(p.x.granules() - r->x_kept) : 0;
 }
 
-DROPGEMM_DEVICE void ListClassesKernel::run(const Params& p, const Block& block) {
+template <std::int32_t kThreads>
+DROPGEMM_DEVICE void list_classes(const ListParams& p, const Block& block) {
+  constexpr std::int32_t kChunk = ListClassesKernel::kChunk;
   constexpr std::int32_t kWarps = kThreads / kWarp;
   const std::int32_t lane = block.lane();
   for (std::int32_t u = block.index * kWarps + block.warp(); u < p.units;
@@ -107,53 +111,55 @@ DROPGEMM_DEVICE void ListClassesKernel::run(const Params& p, const Block& block)
 // --- Places
 // ---------------------------------------------------------------------------------------
 
-// Items by falling steps, in as many classes of steps as there are threads but two, which are for
-// the empty and the dropped.
+// Items by falling steps, in all buckets but two, which are for the empty and the dropped.
 DROPGEMM_DEVICE std::int32_t bucket_of(std::int32_t steps, std::int32_t most_steps) {
-  constexpr std::int32_t kLast = ListPlacesKernel::kThreads - 3;
+  constexpr std::int32_t kLast = kListBuckets - 3;
   return most_steps <= 1
              ? 0
              : kLast - static_cast<std::int32_t>(std::int64_t{steps} * kLast / most_steps);
 }
 
-DROPGEMM_DEVICE void ListPlacesKernel::run(const Params& p, const Block& block) {
-  auto* const begins = reinterpret_cast<std::int32_t*>(block.shared);  // [kThreads], then sums
-  std::int32_t* const sums = begins + kThreads;
-  std::int32_t* const owner_end = sums + kThreads;
+template <std::int32_t kThreads>
+DROPGEMM_DEVICE void list_places(const ListParams& p, const Block& block) {
+  static_assert(kThreads >= kListBuckets, "a thread a bucket");
+  auto* const begins = reinterpret_cast<std::int32_t*>(block.shared);  // [kListBuckets], then sums
+  std::int32_t* const sums = begins + kListBuckets;
+  std::int32_t* const owner_end = sums + kListBuckets;
   const std::int32_t t = block.thread;
+  const bool has_bucket = t < kListBuckets;
   const bool by_depth = p.kind == Lists::kDepth || p.kind == Lists::kPairs;
   const std::int32_t most_steps =
       by_depth ? p.owner.tiles(p.owner.granules()) : p.y.tiles(p.y.granules());
-  begins[t] = 0;
+  if (has_bucket) begins[t] = 0;
   if (t == 0) *owner_end = 0;
   sync_block();
   for (std::int32_t u = t; u < p.units; u += kThreads) {
     ListRecord* const r = p.records + u;
     if (r->representative != u) continue;
     if (r->items[0] != 0) atomic_add(begins + bucket_of(r->steps, most_steps), r->items[0]);
-    if (r->items[1] != 0) atomic_add(begins + kThreads - 2, r->items[1]);
-    if (r->items[2] != 0) atomic_add(begins + kThreads - 1, r->items[2]);
+    if (r->items[1] != 0) atomic_add(begins + kListBuckets - 2, r->items[1]);
+    if (r->items[2] != 0) atomic_add(begins + kListBuckets - 1, r->items[2]);
     r->owner_begin = atomic_add(owner_end, p.owner.padded(r->granules));
   }
   sync_block();
-  const std::int32_t mine = begins[t];
-  sums[t] = mine;
+  const std::int32_t mine = has_bucket ? begins[t] : 0;
+  if (has_bucket) sums[t] = mine;
   sync_block();
-  for (std::int32_t step = 1; step < kThreads; step *= 2) {
-    const std::int32_t left = t >= step ? sums[t - step] : 0;
+  for (std::int32_t step = 1; step < kListBuckets; step *= 2) {
+    const std::int32_t left = has_bucket && t >= step ? sums[t - step] : 0;
     sync_block();
-    sums[t] += left;
+    if (has_bucket) sums[t] += left;
     sync_block();
   }
-  begins[t] = sums[t] - mine;
-  if (t == kThreads - 1) *p.num_items = sums[t];
+  if (has_bucket) begins[t] = sums[t] - mine;
+  if (t == kListBuckets - 1) *p.num_items = sums[t];
   sync_block();
   for (std::int32_t u = t; u < p.units; u += kThreads) {
     ListRecord* const r = p.records + u;
     if (r->representative != u) continue;
     r->item_begin[0] = atomic_add(begins + bucket_of(r->steps, most_steps), r->items[0]);
-    r->item_begin[1] = atomic_add(begins + kThreads - 2, r->items[1]);
-    r->item_begin[2] = atomic_add(begins + kThreads - 1, r->items[2]);
+    r->item_begin[1] = atomic_add(begins + kListBuckets - 2, r->items[1]);
+    r->item_begin[2] = atomic_add(begins + kListBuckets - 1, r->items[2]);
   }
 }
 
@@ -238,10 +244,11 @@ DROPGEMM_DEVICE WorkItem item_of(const ListParams& p, std::int32_t unit, const L
   return {rows ? owner : x, rows ? x : owner, unit * p.y_stride(), steps};
 }
 
+template <std::int32_t kThreads>
 DROPGEMM_DEVICE void fill_items(const ListParams& p, std::int32_t unit, std::int32_t thread) {
   const ListRecord r = p.records[unit];
   for (std::int32_t which = 0; which < 3; ++which) {
-    for (std::int32_t i = thread; i < r.items[which]; i += ListFillKernel::kThreads) {
+    for (std::int32_t i = thread; i < r.items[which]; i += kThreads) {
       p.items[r.item_begin[which] + i] = item_of(p, unit, r, which, i);
     }
   }
@@ -258,18 +265,49 @@ DROPGEMM_DEVICE void fill_pair_item(const ListParams& p, std::int32_t unit, std:
                                                  : kDropped};
 }
 
-DROPGEMM_DEVICE void ListFillKernel::run(const Params& p, const Block& block) {
+// Ids: three lists of a unit, a warp a list. Items: a block a unit.
+template <std::int32_t kThreads>
+DROPGEMM_DEVICE void list_fill(const ListParams& p, const Block& block) {
+  constexpr std::int32_t kWarps = kThreads / kWarp, kListsOfUnit = 3;
+  const std::int32_t lists = p.kind == Lists::kPairs ? 0 : kListsOfUnit * p.units;
+  for (std::int32_t i = block.index * kWarps + block.warp(); i < lists; i += block.count * kWarps) {
+    const std::int32_t u = i / kListsOfUnit, which = i % kListsOfUnit;
+    if (which == 0) fill_owner(p, u, block.lane());
+    if (which == 0 || p.records[u].representative != u) continue;
+    if (which == 1) fill_x(p, u, block.lane());
+    if (which == 2) fill_y(p, u, block.lane());
+  }
   for (std::int32_t u = block.index; u < p.units; u += block.count) {
     if (p.kind == Lists::kPairs) {
       fill_pair_item(p, u, block.thread);
-      continue;
+    } else if (p.records[u].representative == u) {
+      fill_items<kThreads>(p, u, block.thread);
     }
-    if (block.warp() == 0) fill_owner(p, u, block.lane());
-    if (p.records[u].representative != u) continue;
-    if (block.warp() == 1) fill_x(p, u, block.lane());
-    if (block.warp() == 2) fill_y(p, u, block.lane());
-    fill_items(p, u, block.thread);
   }
+}
+
+// --- Kernels of one step, and of all -------------------------------------------------------------
+
+DROPGEMM_DEVICE void ListBitsKernel::run(const Params& p, const Block& block) {
+  list_bits<kThreads>(p, block);
+}
+DROPGEMM_DEVICE void ListClassesKernel::run(const Params& p, const Block& block) {
+  list_classes<kThreads>(p, block);
+}
+DROPGEMM_DEVICE void ListPlacesKernel::run(const Params& p, const Block& block) {
+  list_places<kThreads>(p, block);
+}
+DROPGEMM_DEVICE void ListFillKernel::run(const Params& p, const Block& block) {
+  list_fill<kThreads>(p, block);
+}
+DROPGEMM_DEVICE void ListOnceKernel::run(const Params& p, const Block& block) {
+  list_bits<kThreads>(p, block);
+  sync_block();
+  list_classes<kThreads>(p, block);
+  sync_block();
+  list_places<kThreads>(p, block);
+  sync_block();
+  list_fill<kThreads>(p, block);
 }
 
 // --- Without classes

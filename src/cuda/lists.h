@@ -121,6 +121,10 @@ struct TilePlace {
   return {at / width, band * kBand + at % width};
 }
 
+// Of items, by their steps; a thread of a block has one.
+constexpr std::int32_t kListBuckets = 256;
+constexpr std::size_t kListPlacesShared = (2 * kListBuckets + 1) * sizeof(std::int32_t);
+
 // --- Kernels (lists.cuh), in this order
 // -----------------------------------------------------------
 
@@ -158,6 +162,14 @@ struct ListFillKernel {
   using Params = ListParams;
   static constexpr const char* kName = "list_fill";
   static constexpr std::int32_t kThreads = 256;
+  static DROPGEMM_DEVICE void run(const Params& p, const Block& block);
+};
+// All of these in one block, for few units.
+struct ListOnceKernel {
+  using Params = ListParams;
+  static constexpr const char* kName = "list_once";
+  static constexpr std::int32_t kThreads = 1024;
+  static constexpr std::int32_t kMostUnits = 64;
   static DROPGEMM_DEVICE void run(const Params& p, const Block& block);
 };
 // All of kWhole.
