@@ -129,10 +129,11 @@ def _gyro_mask(
     seed: int, *rest: Any,
 ) -> Tensor:  # fmt: skip
     bits = _empty_bits(step, rows, cols, tile_rows, tile_cols)
-    site, *schedule = rest
+    arguments: tuple[Any, ...] = (*rest, operands.stream(step))
+    site, *schedule = arguments
     _core.gyro_mask(
         bits.data_ptr(), rows, cols, tile_rows, tile_cols, p, exact, unsigned_seed(seed), site,
-        (_step_address(step),), *schedule, operands.stream(step),
+        (_step_address(step),), *schedule,
     )  # fmt: skip
     return bits
 
