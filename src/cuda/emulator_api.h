@@ -11,7 +11,7 @@ struct Machine {
   int driver = 13000;  // the CUDA that the driver serves; 0: none is installed
   // One a device; DROPGEMM_EMULATED_ARCH=90 makes Hoppers of them.
   std::vector<std::int32_t> archs = {80, 80};
-  std::int32_t current = 0;                    // device
+  std::int32_t current = 0;  // device
   // What the next call that can fail for an earlier one's sake answers (a cudaError_t), and, where
   // it is the kind that loses the context, all that follow.
   int error = 0;
