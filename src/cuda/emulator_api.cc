@@ -38,7 +38,10 @@ Machine& machine() {
   static Machine all = [] {
     Machine made;
     const char* const arch = std::getenv("DROPGEMM_EMULATED_ARCH");
-    if (arch != nullptr) made.archs.assign(made.archs.size(), std::atoi(arch));
+    if (arch != nullptr) {
+      made.archs.assign(made.archs.size(),
+                        static_cast<std::int32_t>(std::strtol(arch, nullptr, 10)));
+    }
     return made;
   }();
   return all;
