@@ -43,7 +43,7 @@ help:
 	@echo "make sanitize C++ tests under address and undefined-behaviour sanitizers (up to half an hour)"
 	@echo "make lint     clang-format, clang-tidy, ruff, mypy; changes nothing"
 	@echo "make format   clang-format and ruff, in place"
-	@echo "make cuda     compiles the CUDA backend with nvcc and runs it on the emulator; needs no GPU"
+	@echo "make cuda     compiles the CUDA backend with nvcc and looks at its kernels; needs no GPU"
 	@echo "make gpu      everything that needs a GPU: tests, sanitizer, benchmarks"
 	@echo "make bench    builds and runs the benchmarks of bench/; BENCH_ARGS=... goes to google-benchmark"
 	@echo "make results  measures the tables of the READMEs again (20 minutes; SETS=... names some)"
@@ -104,7 +104,7 @@ build/cpp/build.ninja: $(STAMPS)/build $(STAMPS)/gtest
 
 test-cpp: build/cpp/build.ninja
 	$(BIN)/cmake --build build/cpp
-	$(BIN)/ctest --test-dir build/cpp --output-on-failure
+	OMP_WAIT_POLICY=passive $(BIN)/ctest --test-dir build/cpp --output-on-failure -j $(JOBS)
 
 test-python: setup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -139,14 +139,13 @@ build/cuda/build.ninja: $(STAMPS)/build $(STAMPS)/gtest $(STAMPS)/cuobjdump $(CU
 	$(BIN)/cmake -S . -B build/cuda -G Ninja -DCMAKE_BUILD_TYPE=Release -DDROPGEMM_WERROR=ON \
 	  -DDROPGEMM_CUDA=ON
 
-# The suites belong to build/cpp, since they need no nvcc. Emulated are the programs of tests/cuda
-# and the parts of others that name the emulator.
+# Its suites need no nvcc: on the emulator they are a part of `make test`. Here the programs of
+# tests/cuda alone run once more, beside what nvcc made.
 cuda: build/cuda/build.ninja build/cpp/build.ninja
 	$(BIN)/cmake --build build/cuda --target dropgemm_cuda cute_test
 	$(BIN)/ctest --test-dir build/cuda --output-on-failure -R '^(cute_test|cuda_kernels)$$'
 	$(BIN)/cmake --build build/cpp
-	$(BIN)/ctest --test-dir build/cpp --output-on-failure -L '^cuda$$'
-	GTEST_FILTER='*cuda_emulated*' $(BIN)/ctest --test-dir build/cpp --output-on-failure -L '^cpp$$'
+	$(BIN)/ctest --test-dir build/cpp --output-on-failure -L '^cuda$$' -j $(JOBS)
 
 gpu:
 	tests/cuda/gpu.sh
