@@ -96,7 +96,8 @@ TEST_P(GemmTest, NumbersAtTheEndsOfTheRange) {
   };
   for (const bool trans : {false, true}) {
     run(BFloat16{}, Precision::kHighest, trans);
-    run(float{}, Precision::kMedium, trans);
+    // Where medium rounds to tf32, the reference's bits are not expected.
+    if (operand_error_ == 0) run(float{}, Precision::kMedium, trans);
   }
 }
 
