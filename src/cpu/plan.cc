@@ -2,7 +2,8 @@
 #include "cpu/plan.h"
 
 #include <algorithm>
-#include <numeric>
+
+#include "admission.h"
 
 namespace dropgemm::cpu {
 namespace {
@@ -20,26 +21,6 @@ constexpr double kSelectElement = 10;  // while packing, by bits of single eleme
 constexpr double kSelectTile = 30;     // packed, then zeroed
 constexpr double kSelectD = 10;
 constexpr std::int64_t kShortRun = 16;  // narrower tiles leave irregular columns
-
-// Above this share of the work, but for 1, nothing is skipped whatever the model says: callers ask
-// for that by a hint that no mask would have.
-constexpr double kHardlyDropped = 0.995;
-
-// What the masks that touch a dimension share; its extent where none does, or where every mask
-// has one tile for the whole of it.
-class Unit {
- public:
-  explicit Unit(std::int64_t extent) : extent_(extent) {}
-  void touch(std::int64_t tile) {
-    if (tile < extent_) gcd_ = std::gcd(gcd_, tile);
-  }
-  [[nodiscard]] std::int64_t size() const { return gcd_ == 0 ? extent_ : gcd_; }
-  [[nodiscard]] bool fits(std::int64_t granule) const { return gcd_ % granule == 0; }
-
- private:
-  std::int64_t extent_;
-  std::int64_t gcd_ = 0;
-};
 
 bool is_vector(const AxisMask& m, std::int64_t first_extent, std::int64_t second_extent) {
   return m.mask == nullptr || m.first_tile() >= first_extent || m.second_tile() >= second_extent;

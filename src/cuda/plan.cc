@@ -2,7 +2,8 @@
 #include "cuda/plan.h"
 
 #include <algorithm>
-#include <numeric>
+
+#include "admission.h"
 
 namespace dropgemm::cuda {
 namespace {
@@ -18,26 +19,6 @@ constexpr double kGather = 1.12;        // tiles of gathered granules, over the 
 constexpr double kCopyElement = 350;    // of an operand: read, selected or gathered, written, read
 constexpr double kFinishElement = 875;  // of D: zeroed, read again as float32, written
 constexpr double kAddElement = 500;     // of D, by each unit of K that keeps it
-
-// Above this share of the work, but for 1, nothing is skipped whatever the model says: callers ask
-// for that by a hint that no mask would have.
-constexpr double kHardlyDropped = 0.995;
-
-// What the masks that touch a dimension share; its extent where none does, or where every mask
-// has one tile for the whole of it.
-class Unit {
- public:
-  explicit Unit(std::int64_t extent) : extent_(extent) {}
-  void touch(std::int64_t tile) {
-    if (tile < extent_) gcd_ = std::gcd(gcd_, tile);
-  }
-  [[nodiscard]] std::int64_t size() const { return gcd_ == 0 ? extent_ : gcd_; }
-  [[nodiscard]] bool fits(std::int64_t granule) const { return gcd_ % granule == 0; }
-
- private:
-  std::int64_t extent_;
-  std::int64_t gcd_ = 0;
-};
 
 double keep_hint(const TileMaskView* mask) { return mask != nullptr ? mask->keep_hint : 1.0; }
 
