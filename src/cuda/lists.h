@@ -125,8 +125,7 @@ struct TilePlace {
 constexpr std::int32_t kListBuckets = 256;
 constexpr std::size_t kListPlacesShared = (2 * kListBuckets + 1) * sizeof(std::int32_t);
 
-// --- Kernels (lists.cuh), in this order
-// -----------------------------------------------------------
+// --- Kernels (lists.cuh), in this order -----------------------------------------------------
 
 // The bits of each unit along x and y, and a hash of them. A warp a unit.
 struct ListBitsKernel {
