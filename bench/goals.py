@@ -256,7 +256,8 @@ def _proportional() -> tuple[list[str], str]:
     ]
     why = (
         "Writing all of the result and packing by whole lines do not shrink with the work, and "
-        "weigh most where a quarter is left ([the table](#time-against-kept-work))."
+        "weigh most where a quarter is left "
+        "([the table](results/README.md#time-against-kept-work))."
     )
     return line, why if near < len(excess) else ""
 
@@ -270,12 +271,12 @@ def _never_slower() -> Iterator[tuple[list[str], str]]:
         (
             "dropgemm", "dense", findings.LEAST_OVER_DENSE, "p = 0 / .05 / .1, one side and both",
             "The smallest products cost as much to begin as to do, and bits are read before "
-            "anything is skipped ([the table](#where-pruning-starts-to-pay)).",
+            "anything is skipped ([the table](results/README.md#where-pruning-starts-to-pay)).",
         ),
         (
             "dense", "medium", findings.LEAST_OVER_MEDIUM, "nothing dropped, no mask",
             "The smallest products cost as much to begin as to do "
-            "([the table](#where-pruning-starts-to-pay)).",
+            "([the table](results/README.md#where-pruning-starts-to-pay)).",
         ),
     ):  # fmt: skip
         ratios = [float(row["x"][baseline]) for row in pick(products, contender=contender)]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from rows import Row, ceilings, markdown, pick, shape, source, spread, times
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
-    "README.md", "bench/README.md", "python/dropgemm/torch/README.md", "src/cpu/README.md",
+    "README.md", "bench/README.md", "bench/results/README.md",
+    "python/dropgemm/torch/README.md", "src/cpu/README.md",
 )  # fmt: skip
 BLOCK = re.compile(
     r"(?P<begin><!-- bench/tables\.py: (?P<name>\S+) -->\n)(?P<body>.*?)"
@@ -82,17 +84,18 @@ def machines() -> str:
 def steps(name: str) -> str:
     """Whole training steps."""
     result = load(name)
+    ours = [row for row in result["rows"] if row["contender"] in VARIANTS]
+    # What all rows are stands before the table.
+    variants = VARIANTS if len({row["contender"] for row in ours}) > 1 else defaultdict(str)
     rows = []
-    for row in result["rows"]:
-        if row["contender"] not in VARIANTS:
-            continue
+    for row in ours:
         same = {key: row[key] for key in ("batch", "hidden", "optimizer", "p")}
         (stock,) = pick(result["rows"], contender="stock", **same)
         rows.append(
             [
                 f"784-{row['hidden']}-{row['hidden']}-10, {row['optimizer']}",
                 f"{row['batch']}",
-                METHODS[row["method"]] + VARIANTS[row["contender"]],
+                METHODS[row["method"]] + variants[row["contender"]],
                 f"{stock['ms']:.1f} ms",
                 f"{row['ms']:.1f} ms ({spread(row['spread'])})",
                 *(times(row, b) if b in row["x"] else "" for b in STEP_BASELINES),
