@@ -1,7 +1,6 @@
-"""What can be measured: axes, their legal values, and the named sets that the tables are made of.
+"""What can be measured: axes, their legal values, and the cases that they come to.
 
-A set is a list of axes; the values of one axes object are combined, each with each. Every set has
-a result file of its own name.
+The values of one axes object are combined, each with each. The named sets are in sets.py.
 """
 
 from __future__ import annotations
@@ -17,9 +16,13 @@ from dropgemm.methods import Method
 Pattern = Literal["block", "row", "tile"]
 Side = Literal["both", "input", "output"]
 Product = Literal["forward", "input gradient", "weight gradient"]
+Number = Literal["float32", "bfloat16", "float16"]
+Launch = Literal["eager", "graph"]
 PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
 SIDES: tuple[Side, ...] = get_args(Side)
 PRODUCTS: tuple[Product, ...] = get_args(Product)
+NUMBERS: tuple[Number, ...] = get_args(Number)
+LAUNCHES: tuple[Launch, ...] = get_args(Launch)  # call by call, or replayed from a CUDA graph
 ALL_PRODUCTS = "three products"  # their sum
 # Who takes part: what dropgemm is compared with, and dropgemm in three precisions.
 DENSE = ("stock", "medium", "bf16", "ready masks", "index_select", "dense")
@@ -37,6 +40,7 @@ class Drop:
     cols: int = 32  # width of a block; height and width of a weight tile
     period: int = 0  # of row and tile patterns; 0: drawn from a searched distribution
     search: str = "sgd"  # the method of that search
+    coscheduled: int = 8  # subnets of a step; 0: each group of rows has one of its own
 
     def axes(self) -> dict[str, Any]:
         """What tells it from others of its method."""
@@ -67,6 +71,21 @@ def dropped_by(row: Mapping[str, Any]) -> str:
     return str(Drop(**{field.name: row[field.name] for field in fields(Drop) if field.name in row}))
 
 
+USUAL = {"cols": 32, "dtype": "float32", "launch": "eager"}
+
+
+def _unusual(case: Layer | Step) -> dict[str, Any]:
+    """What rows say of a case only where it is not as usual."""
+    values = {name: getattr(case, name, value) for name, value in USUAL.items()}
+    return {name: value for name, value in values.items() if value != USUAL[name]}
+
+
+def _in_words(case: Layer | Step) -> str:
+    values = _unusual(case)
+    words = [values.get("dtype", ""), "replayed from a graph" if "launch" in values else ""]
+    return "".join(f", {word}" for word in words if word)
+
+
 @dataclass(frozen=True)
 class Layer:
     """One layer, what it drops, and who multiplies."""
@@ -77,10 +96,13 @@ class Layer:
     drops: tuple[Drop, ...]
     products: tuple[Product, ...]
     contenders: tuple[str, ...]
+    dtype: Number = "float32"  # of contenders that name none
+    launch: Launch = "eager"
 
     def shape(self) -> dict[str, Any]:
         """What its rows have in common."""
-        return {"batch": self.batch, "inputs": self.inputs, "outputs": self.outputs}
+        sizes = {"batch": self.batch, "inputs": self.inputs, "outputs": self.outputs}
+        return sizes | _unusual(self)
 
     def size(self) -> float:
         """How much work there is, about, for comparison with other cases."""
@@ -88,7 +110,7 @@ class Layer:
         return float(self.batch * self.inputs * self.outputs * who)
 
     def __str__(self) -> str:
-        return f"layer {self.inputs} x {self.outputs}, batch {self.batch}"
+        return f"layer {self.inputs} x {self.outputs}, batch {self.batch}{_in_words(self)}"
 
 
 @dataclass(frozen=True)
@@ -102,18 +124,23 @@ class Step:
     rows: int
     methods: tuple[Method, ...]
     contenders: tuple[str, ...]
+    cols: int = 32
+    dtype: Number = "float32"  # bfloat16 and float16: under autocast
+    launch: Launch = "eager"
 
     def shape(self) -> dict[str, Any]:
         """What its rows have in common."""
         names = ("batch", "hidden", "optimizer", "p")
-        return {name: getattr(self, name) for name in names}
+        axes = {name: getattr(self, name) for name in names}
+        return axes | _unusual(self)
 
     def size(self) -> float:
         """How much work there is, about, for comparison with other cases."""
         return float(self.batch * self.hidden**2 * len(self.contenders))
 
     def __str__(self) -> str:
-        return f"MLP 784-{self.hidden}-{self.hidden}-10, {self.optimizer}, batch {self.batch}"
+        sizes = f"784-{self.hidden}-{self.hidden}-10"
+        return f"MLP {sizes}, {self.optimizer}, batch {self.batch}{_in_words(self)}"
 
 
 @dataclass(frozen=True)
@@ -131,6 +158,8 @@ class LayerAxes:
     search: tuple[str, ...] = ("sgd",)
     product: tuple[Product, ...] = PRODUCTS
     contenders: tuple[str, ...] = (*DENSE, "dropgemm")
+    dtype: tuple[Number, ...] = ("float32",)
+    launch: tuple[Launch, ...] = ("eager",)
 
     def drops(self) -> Iterator[Drop]:
         """Everything that the axes drop."""
@@ -149,8 +178,9 @@ class LayerAxes:
     def cases(self) -> Iterator[Layer]:
         """Every layer; what is dropped in it is measured side by side."""
         drops = tuple(dict.fromkeys(self.drops()))
-        for (inputs, outputs), batch in product(self.features, self.batch):
-            yield Layer(batch, inputs, outputs, drops, self.product, self.contenders)
+        for each in product(self.features, self.batch, self.dtype, self.launch):
+            (inputs, outputs), batch, dtype, launch = each
+            yield Layer(batch, inputs, outputs, drops, self.product, self.contenders, dtype, launch)
 
 
 @dataclass(frozen=True)
@@ -162,132 +192,25 @@ class StepAxes:
     optimizer: tuple[OptimizerName, ...] = ("momentum",)
     p: tuple[float, ...] = (0.5,)
     rows: tuple[int, ...] = (128,)
+    cols: tuple[int, ...] = (32,)
     method: tuple[Method, ...] = ("block",)
     contenders: tuple[str, ...] = (*DENSE, "dropgemm", "dropgemm SGD")
+    dtype: tuple[Number, ...] = ("float32",)
+    launch: tuple[Launch, ...] = ("eager",)
 
     def cases(self) -> Iterator[Step]:
         """Every network; the methods are measured side by side."""
-        for each in product(self.hidden, self.optimizer, self.batch, self.p, self.rows):
-            hidden, optimizer, batch, p, rows = each
-            yield Step(batch, hidden, optimizer, p, rows, self.method, self.contenders)
+        sizes = product(self.hidden, self.optimizer, self.batch, self.p, self.rows)
+        for (hidden, optimizer, batch, p, rows), cols, dtype, launch in product(
+            sizes, self.cols, self.dtype, self.launch
+        ):
+            yield Step(
+                batch, hidden, optimizer, p, rows, self.method, self.contenders, cols, dtype, launch
+            )
 
 
 Axes = LayerAxes | StepAxes
 Case = Layer | Step
-
-HIDDEN = (256, 512, 1024, 2048, 4096, 8192)
-GRID_BATCH = (8, 32, 128, 256, 1024, 4096)
-SQUARES = tuple((hidden, hidden) for hidden in HIDDEN)
-# The largest three take seconds a product: less is asked of them.
-GRID = ((GRID_BATCH, SQUARES[:4]), (GRID_BATCH[:-1], SQUARES[4:5]), (GRID_BATCH[:-2], SQUARES[5:]))
-LARGEST = ((GRID_BATCH[-1:], SQUARES[4:5]), (GRID_BATCH[-2:], SQUARES[5:]))
-# Shares of the dense work.
-WORK = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1)
-WORK_OF_LARGEST = (1.0, 0.55, 0.25, 0.1)
-LITTLE = (0.0, 0.05, 0.1)  # rates
-ONE_AND_BOTH: tuple[Side, ...] = ("both", "input")
-OWN_AND_DENSE = ("medium", "dense", "dropgemm")
-
-
-@dataclass(frozen=True)
-class MeasuredSet:
-    """What a set measures, why, and the seconds that it is worth."""
-
-    about: str
-    seconds: float
-    axes: tuple[Axes, ...]
-
-
-def _rates(shares: tuple[float, ...]) -> tuple[float, ...]:
-    """At which, on both sides, so much of the work is kept."""
-    return tuple(round(1 - share**0.5, 4) for share in shares)
-
-
-SETS = {
-    "layer": MeasuredSet(
-        "one layer under blocks of 128 x 32: three products",
-        80,
-        (
-            LayerAxes(),
-            LayerAxes(features=((1024, 1024),), batch=(256,)),
-            LayerAxes(batch=(1024,), p=(0.75,)),
-        ),
-    ),
-    "pattern": MeasuredSet(
-        "one layer, one pattern for the batch: blocks, rows, tiles",
-        90,
-        (
-            LayerAxes(rows=(0,)),
-            LayerAxes(method=("row", "tile"), period=(2, 4)),
-        ),
-    ),
-    "searched": MeasuredSet(
-        "one layer, the mean over the patterns of the searched distribution",
-        60,
-        (
-            LayerAxes(
-                method=("row", "tile"),
-                period=(0,),
-                contenders=("stock", "medium", "index_select", "dense", "dropgemm"),
-            ),
-        ),
-    ),
-    "bf16": MeasuredSet(
-        "one layer in bfloat16",
-        30,
-        (LayerAxes(contenders=("stock", "medium", "bf16", *OWN)),),
-    ),
-    "table7": MeasuredSet(
-        "Gyro Dropout's table 7: forward, one side, against our own dense product",
-        10,
-        (
-            LayerAxes(
-                features=((1024, 1024),),
-                batch=(256,),
-                side=("input", "output"),
-                p=(0.1, 0.25, 0.5, 0.75),
-                product=("forward",),
-            ),
-        ),
-    ),
-    "step": MeasuredSet(
-        "training steps of the MLP of Approximate Random Dropout, momentum SGD",
-        100,
-        (StepAxes(method=("block", "row", "tile", "gyro"), contenders=(*DENSE, "dropgemm SGD")),),
-    ),
-    "step_bf16": MeasuredSet(
-        "the same in bfloat16",
-        40,
-        (StepAxes(contenders=("stock", "medium", "bf16", *OWN)),),
-    ),
-    "optimizer": MeasuredSet(
-        "training steps of both papers' MLPs under momentum SGD, plain SGD and Adam",
-        90,
-        (
-            StepAxes(optimizer=("momentum", "sgd", "adam")),
-            StepAxes(hidden=(1024,), optimizer=("momentum", "sgd", "adam")),
-        ),
-    ),
-    "work": MeasuredSet(
-        "time against kept work: t = a + b * work",
-        130,
-        (
-            *(LayerAxes(*at, p=_rates(WORK), contenders=("dropgemm",)) for at in GRID),
-            *(LayerAxes(*at, p=_rates(WORK_OF_LARGEST), contenders=("dropgemm",))
-              for at in LARGEST),
-        ),
-    ),
-    "breakeven": MeasuredSet(
-        "pruned against dense where little is dropped",
-        260,
-        (
-            *(LayerAxes(*at, side=ONE_AND_BOTH, p=LITTLE, contenders=OWN_AND_DENSE) for at in GRID),
-            *(LayerAxes(*at, side=ONE_AND_BOTH, p=LITTLE[1:2], contenders=OWN_AND_DENSE)
-              for at in LARGEST),
-            *(LayerAxes(*at, p=LITTLE[:1], contenders=OWN_AND_DENSE) for at in LARGEST),
-        ),
-    ),
-}  # fmt: skip
 
 
 def override(axes: Axes, values: dict[str, tuple[object, ...]]) -> Axes:

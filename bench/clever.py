@@ -25,6 +25,11 @@ class Group(NamedTuple):
     inputs: Index | None = None  # None: all
     outputs: Index | None = None
 
+    def to(self, device: torch.device) -> Group:
+        """The group with its indices on a device."""
+        moved = (None if index is None else index.to(device) for index in self[1:])
+        return Group(self.rows, *moved)
+
 
 def _kept(dense: torch.Tensor) -> Index:
     return dense.nonzero()[:, 0]
@@ -40,14 +45,14 @@ def groups(masks: Masks, batch: int) -> list[Group]:
         ]
     sides = [mask for mask in (masks.inputs, masks.outputs) if mask is not None]
     height = min((mask.tile[0] for mask in sides), default=batch)
-    found = []
-    for start in range(0, batch, height):
-        kept = [
-            None if mask is None else _kept(mask.to_dense()[start])
-            for mask in (masks.inputs, masks.outputs)
-        ]
-        found.append(Group(slice(start, min(start + height, batch)), *kept))
-    return found
+    dense = [None if mask is None else mask.to_dense() for mask in (masks.inputs, masks.outputs)]
+    return [
+        Group(
+            slice(start, min(start + height, batch)),
+            *(None if rows is None else _kept(rows[start]) for rows in dense),
+        )
+        for start in range(0, batch, height)
+    ]
 
 
 def _columns(x: torch.Tensor, index: Index | None) -> torch.Tensor:
@@ -84,7 +89,7 @@ def products(
     dw: torch.Tensor,
 ) -> dict[Product, Run]:
     """The three products into y, dx and dw."""
-    parts = groups(masks, len(x))
+    parts = [group.to(x.device) for group in groups(masks, len(x))]
     # Several groups of rows add to the same weight gradients; several groups of outputs do not.
     shared = masks.weight is None and len(parts) > 1
 
@@ -135,7 +140,8 @@ class SelectMLP(nn.Sequential):
         inputs: Index | None = None
         for linear, p in zip(linears, rates, strict=False):
             kept = round((1 - p) * linear.out_features)
-            outputs = torch.randperm(linear.out_features)[:kept].sort().values
+            shuffled = torch.randperm(linear.out_features, device=x.device)
+            outputs = shuffled[:kept].sort().values
             weight = _columns(linear.weight.index_select(0, outputs), inputs)
             bias = linear.bias.index_select(0, outputs)
             x = nn.functional.linear(x, weight, bias).relu() * (1 / (1 - p))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import product
 from typing import NamedTuple
 
@@ -29,6 +30,23 @@ class Masks(NamedTuple):
             return float(kept) / (rows * inputs * self.outputs.shape[1])
         return math.prod(mask.keep_rate for mask in (self.inputs, self.outputs) if mask)
 
+    def to(self, device: torch.device) -> Masks:
+        """The masks with their bits on a device."""
+        return Masks(*(mask and _moved(mask, device) for mask in self))
+
+    def with_drawn(self, mask: dg.TileMask) -> Masks:
+        """The masks with another in place of the one that drawing() draws."""
+        if self.weight is not None:
+            return self._replace(weight=mask)
+        return self._replace(inputs=mask) if self.outputs is None else self._replace(outputs=mask)
+
+
+def _moved(mask: dg.TileMask, device: torch.device) -> dg.TileMask:
+    if device.type == "cpu":
+        return mask
+    bits = mask.bits.view(torch.int32).to(device)
+    return dg.TileMask(bits, shape=mask.shape, tile=mask.tile, keep_hint=mask.keep_hint)
+
 
 def _sides(drop: Drop, inputs: dg.TileMask, outputs: dg.TileMask) -> Masks:
     return Masks(
@@ -36,17 +54,24 @@ def _sides(drop: Drop, inputs: dg.TileMask, outputs: dg.TileMask) -> Masks:
     )
 
 
+def _schedule(layer: Layer, drop: Drop, features: int, site: int) -> dg.GyroSchedule:
+    rows = drop.rows or layer.batch
+    together = drop.coscheduled or -(-layer.batch // rows)
+    return dg.GyroSchedule(
+        features, drop.p, total_steps=64, seed=0, site=site, subnets=max(64, together),
+        coscheduled=together, tile_rows=rows, tile_cols=drop.cols,
+    )  # fmt: skip
+
+
 def _blocks(layer: Layer, drop: Drop) -> Masks:
-    """One subnet a group of rows, every group another."""
-
-    def mask(features: int, site: int) -> dg.TileMask:
-        schedule = dg.GyroSchedule(
-            features, drop.p, total_steps=64, seed=0, site=site, subnets=64,
-            tile_rows=drop.rows or layer.batch, tile_cols=drop.cols,
-        )  # fmt: skip
-        return schedule.mask(0, layer.batch, like=torch.empty(0))
-
-    return _sides(drop, mask(layer.inputs, 0), mask(layer.outputs, 1))
+    """One subnet a group of rows."""
+    return _sides(
+        drop,
+        *(
+            _schedule(layer, drop, features, site).mask(0, layer.batch, like=torch.empty(0))
+            for site, features in enumerate((layer.inputs, layer.outputs))
+        ),
+    )
 
 
 def _pattern(layer: Layer, drop: Drop, periods: tuple[int, int]) -> Masks:
@@ -78,3 +103,22 @@ def draw(layer: Layer, drop: Drop) -> list[tuple[float, Masks]]:
     else:
         pairs = [(q, (i, i)) for i, q in odds.items()]
     return [(q, _pattern(layer, drop, periods)) for q, periods in pairs]
+
+
+def drawing(layer: Layer, drop: Drop, device: torch.device) -> Callable[[], dg.TileMask]:
+    """Draws the mask of one dropout where the layer lies, as training does in every step.
+
+    Of the outputs, of the inputs where they alone are dropped, or of the weight.
+    """
+    step = torch.zeros((), dtype=torch.int64, device=device)
+    features = layer.inputs if drop.side == "input" else layer.outputs
+    if drop.method == "block":
+        schedule = _schedule(layer, drop, features, 1)
+        return lambda: schedule.mask(step, layer.batch)
+    periods = dg.PatternDistribution([0.0] * (drop.period - 1) + [1.0])
+    if drop.period == 0:
+        periods = dg.search_distribution(drop.p, method=drop.search)  # type: ignore[arg-type]
+    if drop.method == "tile":
+        tile = (drop.cols, drop.cols)
+        return lambda: periods.mask(0, 1, step, layer.outputs, layer.inputs, tile=tile)[0]
+    return lambda: periods.mask(0, 1, step, layer.batch, features)[0]

@@ -33,7 +33,7 @@ class Goal:
     results: str  # the file
     rows: Sequence[Mapping[str, Any]]  # what tells each row from the others of the file
     least: Mapping[str, Sequence[float]]  # by baseline
-    why: str  # where the time goes that is not in multiply-adds: of a goal that is missed in reach
+    why: str = ""  # of a goal that is missed in reach: what takes time besides multiply-adds
     floor: Floor | None = None  # None where the machine's peak for such numbers is not measured
 
 
@@ -215,17 +215,17 @@ def _ratios(goal: Goal, baseline: str) -> list[Ratio]:
     return found
 
 
-def speedups(goal: Goal) -> tuple[list[list[str]], str]:
-    """The lines of a goal, one a baseline, and why some are missed."""
+def speedups(goal: Goal, names: Mapping[str, str] = NAMES) -> tuple[list[list[str]], str]:
+    """The lines of a goal, one a baseline, and why some are missed. names: of the baselines."""
     lines, missed = [], {}
     for baseline in goal.least:
         ratios = _ratios(goal, baseline)
-        missed[NAMES[baseline]] = [ratio for ratio in ratios if ratio.missed]
+        missed[names[baseline]] = [ratio for ratio in ratios if ratio.missed]
         count = sum(not ratio.missed for ratio in ratios)
         lines.append(
             [
                 goal.work,
-                NAMES[baseline],
+                names[baseline],
                 _joined([f"{ratio.least:g}" for ratio in ratios]),
                 " / ".join(f"{ratio.reached:.2f}" for ratio in ratios)
                 + f" ({spread(max(ratio.spread for ratio in ratios))})",

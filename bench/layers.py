@@ -1,12 +1,14 @@
 """Layers and training steps: PyTorch in several ways and dropgemm, in turn in one process.
 
     OMP_PROC_BIND=true python bench/layers.py --set layer
+    python bench/layers.py --set cuda_layer
     OMP_PROC_BIND=true python bench/layers.py --set pattern --batch 1024 --name local_pattern
     OMP_PROC_BIND=true python bench/layers.py --set step --optimizer adam --name local_adam
 
-A set names what is measured; axes given beside it replace the set's own values. Prints medians,
-spreads (interquartile range over median) and ratios, and writes bench/results/<name>.json. Ratios
-are medians of the ratios of each turn.
+A set names what is measured, and on which device; axes given beside it replace its own values.
+Prints medians, spreads (interquartile range over median) and ratios, which are medians of the
+ratios of each turn. Writes bench/results/<name>.json, or to the folder that DROPGEMM_BENCH_RESULTS
+names. A contender that fails is left out and said, and the exit status is 1.
 
 Sets:
 """
@@ -17,7 +19,7 @@ import argparse
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import findings
@@ -28,9 +30,10 @@ import torch
 from arguments import THREADS, count, count_or_0, rate, seconds, threads
 from cases import (
     ALL_PRODUCTS,
+    LAUNCHES,
+    NUMBERS,
     PATTERNS,
     PRODUCTS,
-    SETS,
     SIDES,
     Case,
     Layer,
@@ -39,15 +42,20 @@ from cases import (
     merged,
     override,
 )
-from timing import Contender, Times, interleaved
+from devices import DEVICES, Device
+from sets import SETS
+from timing import Contender, Times, interleaved, prepared
 
 from dropgemm.demo.variants import OPTIMIZERS
 from dropgemm.methods import METHODS
 from dropgemm.search import SEARCH_METHODS
 
-BASELINES = ("stock", "medium", "bf16", "ready masks", "index_select", "dense")
+BASELINES = (
+    "stock", "medium", "bf16", "dropout", "compiled", "ready masks", "index_select", "sparsedrop",
+    "dense",
+)  # fmt: skip
 FINDINGS = {"work": findings.print_fits, "breakeven": findings.print_losses}
-SHOWN = ("stock", "medium", "bf16", "dense")
+SHOWN = ("stock", "medium", "bf16", "compiled", "sparsedrop", "dense")
 
 
 def _features(text: str) -> tuple[int, int]:
@@ -65,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
         description=f"{__doc__}{sets}", formatter_class=argparse.RawTextHelpFormatter
     )
     made.add_argument("--set", required=True, choices=SETS)
+    made.add_argument("--device", choices=DEVICES, help="default: the set's")
     axes = made.add_argument_group("axes, in place of the set's own values")
 
     def axis(name: str, about: str, **options: Any) -> None:
@@ -82,7 +91,10 @@ def parser() -> argparse.ArgumentParser:
     axis("search", "how periods are searched", choices=SEARCH_METHODS)
     axis("product", "of layers", choices=PRODUCTS)
     axis("optimizer", "of steps", choices=OPTIMIZERS)
-    axis("contenders", "who takes part", choices=list(dict.fromkeys((*products.KINDS, *steps.OWN))))
+    who = dict.fromkeys((*products.KINDS, *steps.BASELINES, *steps.OWN))
+    axis("contenders", "who takes part", choices=list(who))
+    axis("dtype", "of layers; of steps what autocast casts to", choices=NUMBERS)
+    axis("launch", "call by call, or replayed from a CUDA graph", choices=LAUNCHES)
     made.add_argument("--seconds", type=seconds, help="to spend, about (default: the set's)")
     made.add_argument("--threads", type=threads, default=THREADS)
     made.add_argument("--name", help="of the result file (default: the set's)")
@@ -93,26 +105,37 @@ def parser() -> argparse.ArgumentParser:
 
 AXES = (
     "batch", "features", "hidden", "method", "side", "p", "rows", "cols", "period", "search",
-    "product", "optimizer", "contenders",
+    "product", "optimizer", "contenders", "dtype", "launch",
 )  # fmt: skip
+
+
+def _check(axis: str, given: Iterable[str] | None, legal: Iterable[str], what: str) -> None:
+    if unknown := sorted({*(given or ())} - {*legal}):
+        expected = ", ".join(legal)
+        raise ValueError(f"--{axis}: expected {expected} for {what}, got {', '.join(unknown)}")
 
 
 def chosen(args: argparse.Namespace) -> list[Case]:
     """The cases of a command line. Raises ValueError for axes or values that the set has not."""
     values = {name: tuple(value) for name in AXES if (value := getattr(args, name)) is not None}
     axes = [override(each, values) for each in SETS[args.set].axes]
-    unknown = set(args.method or ()) - set(PATTERNS)
-    if unknown and isinstance(axes[0], LayerAxes):
-        legal = ", ".join(PATTERNS)
-        raise ValueError(f"--method: expected {legal} for layers, got {', '.join(sorted(unknown))}")
+    if isinstance(axes[0], LayerAxes):
+        _check("method", args.method, PATTERNS, "layers")
+        _check("contenders", args.contenders, products.KINDS, "layers")
+    else:
+        _check("contenders", args.contenders, (*steps.BASELINES, *steps.OWN), "steps")
     return merged(case for each in axes for case in each.cases())
 
 
 def _baselines(who: Mapping[str, Contender], name: str) -> dict[str, str]:
-    """What a contender is compared with: the dense ones, and those that drop the same."""
-    same = name.removeprefix(who[name].kind)
-    names = {kind: kind + same if kind + same in who else kind for kind in BASELINES}
-    return {kind: key for kind, key in names.items() if key in who and key != name}
+    """What a contender is compared with: who is dense, or drops the same or as much."""
+    own = who[name]
+    same = name.removeprefix(own.kind)
+    found = {}
+    for kind in BASELINES:
+        keys = (kind + same, products.same_rate(kind, own.dropped.get("p", 0.0)), kind)
+        found[kind] = next((key for key in keys if key in who), name)
+    return {kind: key for kind, key in found.items() if key != name}
 
 
 def _figures(times: Times, name: str, part: str, baselines: Mapping[str, str]) -> dict[str, Any]:
@@ -130,15 +153,30 @@ def _figures(times: Times, name: str, part: str, baselines: Mapping[str, str]) -
     }
 
 
-def measure(case: Case, budget: float) -> list[dict[str, Any]]:
-    """Time a case: a row for every part and contender."""
-    who = products.contenders(case) if isinstance(case, Layer) else steps.contenders(case)
-    times = interleaved(who, budget)
+def _ready(case: Case, device: Device) -> tuple[dict[str, Contender], list[str]]:
+    """The contenders of a case that run, and what stopped the others."""
+    made = products.contenders if isinstance(case, Layer) else steps.contenders
+    ready, failures = {}, []
+    for name, contender in made(case, device.place).items():  # type: ignore[operator]
+        try:
+            ready[name] = prepared(contender, device, graph=case.launch == "graph")
+        except Exception as error:  # a compiler, a kernel or memory: the others still count
+            words = str(error).strip() or type(error).__name__
+            failures.append(f"{case}: {name}: {words.splitlines()[0]}")
+    return ready, failures
+
+
+def measure(case: Case, budget: float, device: Device) -> tuple[list[dict[str, Any]], list[str]]:
+    """Time a case: a row for every part and contender, and who failed."""
+    who, failures = _ready(case, device)
+    if not who:
+        return [], failures
+    times = interleaved(who, budget, device)
     parts = list(next(iter(who.values())).parts)
     if parts == list(PRODUCTS):
         times.add_sum(ALL_PRODUCTS, parts)
         parts.append(ALL_PRODUCTS)
-    return [
+    rows = [
         {
             **case.shape(),
             "part": part,
@@ -149,6 +187,14 @@ def measure(case: Case, budget: float) -> list[dict[str, Any]]:
         for part in parts
         for name, contender in who.items()
     ]
+    return rows, failures
+
+
+def _ratio(row: Mapping[str, Any], baseline: str) -> str:
+    """To a baseline, in figures; "" where the two have nothing in common."""
+    one = {baseline: 1.0} if row["contender"] == baseline else {}
+    ratio = (row["x"] | one).get(baseline)
+    return "" if ratio is None else f"{ratio:.2f}"
 
 
 def show(case: Case, rows: list[dict[str, Any]]) -> None:
@@ -160,43 +206,56 @@ def show(case: Case, rows: list[dict[str, Any]]) -> None:
     each = len(rows) // len(parts)
     for own in (rows[index::each] for index in range(each)):
         times = "".join(f"{row['ms']:12.3f} ms ({row['spread']:4.0%})" for row in own)
-        ratios = "".join(f"{own[-1]['x'].get(name, 1.0):{len(name) + 5}.2f}" for name in baselines)
+        ratios = "".join(_ratio(own[-1], name).rjust(len(name) + 5) for name in baselines)
         print(f"  {own[0]['contender']:15s} {dropped_by(own[0]):42s}{times}{ratios}", flush=True)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print, save."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, save: after every case, so that what ends a long run leaves what it found."""
     made = parser()
     args = made.parse_args(arguments)
     name = args.name or args.set
     try:
         cases = chosen(args)
         record.check_free(name, overwrite=args.overwrite)
+        device = DEVICES[args.device or SETS[args.set].device]()
+        if not device.replays and any(case.launch == "graph" for case in cases):
+            raise ValueError("--launch: expected eager on the CPU, got graph")
     except (ValueError, FileExistsError) as error:
         made.error(str(error))
     torch.set_num_threads(args.threads)
     if record.LOAD > 1:
         print(f"the machine is busy (load {record.LOAD}): look at the spreads", file=sys.stderr)
+    words = sys.argv[1:] if arguments is None else arguments
+    results: dict[str, Any] = {"set": args.set, "command": shlex.join(["bench/layers.py", *words])}
     rows: list[dict[str, Any]] = []
+    failed: list[str] = []
     end = time.monotonic() + (args.seconds or SETS[args.set].seconds)
     # A share of the time between even and by size: large cases get fewer turns, but not too few.
     shares = [case.size() ** (1 / 3) for case in cases]
     for index, case in enumerate(cases):
         left = max(end - time.monotonic(), 0.0)
-        measured = measure(case, left * shares[index] / sum(shares[index:]))
-        show(case, measured)
+        measured, failures = measure(case, left * shares[index] / sum(shares[index:]), device)
         rows += measured
+        failed += failures
+        if measured:
+            show(case, measured)
+        for line in failures:
+            print(f"failed: {line}", file=sys.stderr, flush=True)
+        more = {"failed": failed} if failed else {}
+        path = record.save(
+            name, {**results, **more, "rows": rows}, overwrite=args.overwrite or index > 0,
+            machine=device.describe(),
+        )  # fmt: skip
     if args.set in FINDINGS:
         FINDINGS[args.set](rows)
-    words = sys.argv[1:] if arguments is None else arguments
-    command = shlex.join(["bench/layers.py", *words])
-    results = {"set": args.set, "command": command, "rows": rows}
-    print(record.save(name, results, overwrite=args.overwrite))
+    print(path)
     if args.plot:
         import plots  # matplotlib is not everybody's
 
         print(plots.draw(name))
+    return int(bool(failed))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,7 +12,7 @@ import torch
 
 import dropgemm
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("DROPGEMM_BENCH_RESULTS") or Path(__file__).parent / "results")
 
 
 def _cpu() -> str:
@@ -46,7 +46,7 @@ _CODE = (":(top)", ":(top,exclude)bench/results")
 UNCOMMITTED = bool(_git("status", "--porcelain", "--untracked-files=no", "--", *_CODE).strip())
 
 
-def machine() -> dict[str, Any]:
+def this_machine() -> dict[str, Any]:
     """Everything a reader needs to place a figure."""
     return {
         "cpu": _cpu(),
@@ -80,14 +80,16 @@ def check_free(name: str, *, overwrite: bool) -> None:
         raise FileExistsError(f"{path_of(name)} exists: pass --overwrite, or another --name")
 
 
-def save(name: str, results: dict[str, Any], *, overwrite: bool) -> Path:
+def save(
+    name: str, results: dict[str, Any], *, overwrite: bool, machine: dict[str, Any] | None = None
+) -> Path:
     """Write bench/results/<name>.json; a list of rows one row a line.
 
-    Raises as check_free does.
+    machine: what is known of it beside this_machine(). Raises as check_free does.
     """
     check_free(name, overwrite=overwrite)
-    RESULTS.mkdir(exist_ok=True)
-    head = {"machine": machine(), **results}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    head = {"machine": this_machine() | (machine or {}), **results}
     rows = head.pop("rows", None)
     text = json.dumps(head, indent=2)
     if rows is not None:

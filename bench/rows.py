@@ -19,12 +19,23 @@ def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def source(name: str) -> str:
     """Where a table comes from."""
     machine = load(name)["machine"]
-    commit = machine["commit"] + (", uncommitted changes" if machine["uncommitted"] else "")
     threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
-    return f"\n`{name}.json`: {threads}, {machine['date']}, commit {commit}.\n"
+    return f"\n`{name}.json`: {threads}, {_when(machine)}.\n"
 
 
-def pick(rows: Iterable[Row], **values: Any) -> list[Row]:
+def gpu_of(machine: Row) -> str:
+    """What ran, and when."""
+    what = machine.get("gpu", machine["cpu"])
+    driver = f", driver {machine['driver']}" if "driver" in machine else ""
+    return f"{what}{driver}, {_when(machine)}"
+
+
+def _when(machine: Row) -> str:
+    commit = machine["commit"] + (", uncommitted changes" if machine["uncommitted"] else "")
+    return f"{machine['date']}, commit {commit}"
+
+
+def pick(rows: Iterable[Row], /, **values: Any) -> list[Row]:
     """The rows that have these values."""
     return [row for row in rows if all(row.get(key) == value for key, value in values.items())]
 

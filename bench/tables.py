@@ -20,6 +20,7 @@ from pathlib import Path
 
 import accuracies
 import goals
+import gpu_goals
 import grids
 from cases import ALL_PRODUCTS, PRODUCTS, dropped_by
 from record import load, result_names
@@ -77,6 +78,7 @@ def machines() -> str:
             f"{machine['cores']} cores of an {name} (family {family.get('cpu family', '?')} model "
             f"{family.get('model', '?')}), PyTorch {machine['torch'].partition('+')[0]}"
         )
+        line += f", {machine['gpu']}" if "gpu" in machine else ""
         found[line] = None
     return "Measured on " + "; ".join(found) + ".\n"
 
@@ -314,6 +316,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "table7": table7,
     "floors": floors,
     "goals": goals.table,
+    "gpu_goals": gpu_goals.table,
     "work": grids.work,
     "breakeven": grids.breakeven,
     "pays": grids.pays,

@@ -11,10 +11,12 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-Run = Callable[[], object]
+from devices import Device, Host, Run
+
+Parts = Mapping[str, Sequence[tuple[float, Run]]]
 
 MIN_TURNS, MIN_TURNS_SLOW, MAX_TURNS = 5, 3, 41
 MIN_SECONDS = 2e-3  # of a contender's timed runs in a turn
@@ -27,7 +29,7 @@ class Contender:
 
     kind: str
     dropped: Mapping[str, Any]  # what it drops, by axis; empty where nothing
-    parts: Mapping[str, Sequence[tuple[float, Run]]]
+    parts: Parts
     settings: Callable[[], AbstractContextManager[None]]
 
 
@@ -82,7 +84,22 @@ class Times:
         return Summary.of([slow / fast for slow, fast in zip(theirs, ours, strict=True)])
 
 
-def _round(contender: Contender, calls: int, *, untimed: bool = False) -> dict[str, float]:
+def prepared(contender: Contender, device: Device, *, graph: bool) -> Contender:
+    """The contender as a device times it: captured, where a graph is asked for.
+
+    Raises what its runs raise there.
+    """
+    with contender.settings():
+        parts = {
+            part: [(weight, device.prepared(run, graph=graph)) for weight, run in runs]
+            for part, runs in contender.parts.items()
+        }
+    return replace(contender, parts=parts)
+
+
+def _round(
+    contender: Contender, calls: int, device: Device, *, untimed: bool = False
+) -> dict[str, float]:
     """Seconds of each part: the mean of `calls` rounds through all of them, after an untimed one.
 
     Of a weighted sum of runs, the sum.
@@ -96,26 +113,29 @@ def _round(contender: Contender, calls: int, *, untimed: bool = False) -> dict[s
         for _ in range(calls):
             for part, runs in contender.parts.items():
                 for weight, run in runs:
-                    start = time.perf_counter()
-                    run()
-                    spent[part] += weight * (time.perf_counter() - start)
+                    spent[part] += weight * device.seconds(run)
     return {part: seconds / calls for part, seconds in spent.items()}
 
 
-def interleaved(contenders: Mapping[str, Contender], seconds: float) -> Times:
+def interleaved(
+    contenders: Mapping[str, Contender], seconds: float, device: Device | None = None
+) -> Times:
     """Time the contenders, in turn and every other turn in reverse, for about `seconds`.
 
-    At least 5 turns, or 3 where 5 do not fit, and at most 41.
+    At least 5 turns, or 3 where 5 do not fit, and at most 41. device: the host where none is given.
     """
+    device = device or Host()
     times = Times(contenders, next(iter(contenders.values())).parts)
-    first = {name: _round(contender, 1) for name, contender in contenders.items()}
+    first = {name: _round(contender, 1, device) for name, contender in contenders.items()}
     slow = {name for name, parts in first.items() if sum(parts.values()) > WARM_BELOW}
-    cost = {
-        name: sum((first[name] if name in slow else _round(contender, 1)).values())
-        for name, contender in contenders.items()
-    }
-    calls = {name: max(1, round(MIN_SECONDS / cost[name])) for name in contenders}
-    turn_seconds = sum(cost[name] * (calls[name] + (name not in slow)) for name in contenders)
+    calls, turn_seconds = {}, 0.0
+    for name, contender in contenders.items():
+        start = time.perf_counter()
+        parts = first[name] if name in slow else _round(contender, 1, device)
+        # What a device does between its runs costs time too, and counts for no contender.
+        spent = time.perf_counter() - start if name not in slow else sum(parts.values())
+        calls[name] = max(1, round(MIN_SECONDS / sum(parts.values())))
+        turn_seconds += spent * (calls[name] + (name not in slow))
     least = MIN_TURNS if MIN_TURNS * turn_seconds < seconds else MIN_TURNS_SLOW
     turns = max(least, min(MAX_TURNS, int(seconds / turn_seconds)))
     if len(slow) == len(contenders):  # the first round was as good as any other
@@ -125,7 +145,7 @@ def interleaved(contenders: Mapping[str, Contender], seconds: float) -> Times:
         order = list(contenders)[:: 1 if turn % 2 == 0 else -1]
         times.add_turn(
             {
-                name: _round(contenders[name], calls[name], untimed=name not in slow)
+                name: _round(contenders[name], calls[name], device, untimed=name not in slow)
                 for name in order
             }
         )

@@ -32,10 +32,12 @@ class Task:
     seed: int
     coscheduled: int = 8
     tile_rows: int = 128
+    tile_cols: int = 32
     scale: ScaleKind | None = None
     search: SearchMethod = "narrow"
     learning_rate: float = 0.05
     optimizer: OptimizerName = "momentum"
+    device: str = "cpu"
 
     @staticmethod
     def rows_of_block(batch: int, coscheduled: int) -> int:
@@ -55,10 +57,12 @@ class Task:
 class PrecomputedDropout(nn.Module):
     """Conventional dropout whose masks were drawn beforehand: no random numbers in the step."""
 
+    masks: torch.Tensor
+
     def __init__(self, p: float, rows: int, features: int, pool: int = 8) -> None:
         super().__init__()
         keep = torch.rand(pool, rows, features) >= p
-        self.masks = keep.float() / (1 - p)
+        self.register_buffer("masks", keep.float() / (1 - p), persistent=False)
         self.turn = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -77,22 +81,23 @@ class Variant:
     optimizer: torch.optim.Optimizer
     precision: str = "highest"  # torch.set_float32_matmul_precision
     schedule: object = None
-    autocast: bool = False  # to bfloat16
+    autocast: torch.dtype | None = None
 
     @contextmanager
     def settings(self) -> Iterator[None]:
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision(self.precision)
         try:
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
-                yield
+            yield
         finally:
             torch.set_float32_matmul_precision(before)
 
     def step(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """One training step: forward, loss, backward, update."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss = nn.functional.cross_entropy(self.model(x), y)
+        # Entered anew in each step: autocast keeps the weights that it has cast until it is left.
+        with torch.autocast(x.device.type, self.autocast, enabled=self.autocast is not None):
+            loss = nn.functional.cross_entropy(self.model(x), y)
         torch.autograd.backward(loss)
         self.optimizer.step()
         return loss.detach()
@@ -102,7 +107,7 @@ def mlp(task: Task) -> nn.Sequential:
     """Build the network, with weights that depend on the seed alone."""
     torch.manual_seed(task.seed)
     h = task.hidden
-    return nn.Sequential(
+    model = nn.Sequential(
         nn.Linear(task.features, h),
         nn.ReLU(),
         nn.Dropout(task.p),
@@ -111,6 +116,7 @@ def mlp(task: Task) -> nn.Sequential:
         nn.Dropout(task.p),
         nn.Linear(h, task.classes),
     )
+    return model.to(task.device)
 
 
 def make_optimizer(model: nn.Module, task: Task, *, own_sgd: bool = False) -> torch.optim.Optimizer:
@@ -141,7 +147,7 @@ def medium(task: Task) -> Variant:
 def bf16(task: Task) -> Variant:
     """`nn.Dropout` under autocast to bfloat16."""
     variant = _conventional("conventional, bfloat16", task, "highest")
-    variant.autocast = True
+    variant.autocast = torch.bfloat16
     return variant
 
 
@@ -150,7 +156,8 @@ def medium_precomputed(task: Task) -> Variant:
     variant = _conventional('conventional, "medium", ready masks', task, "medium")
     for index, module in enumerate(variant.model):
         if isinstance(module, nn.Dropout):
-            variant.model[index] = PrecomputedDropout(task.p, task.batch, task.hidden)
+            ready = PrecomputedDropout(task.p, task.batch, task.hidden)
+            variant.model[index] = ready.to(task.device)
     return variant
 
 
@@ -179,7 +186,9 @@ def converted(task: Task, method: Method, *, own_sgd: bool = False) -> Variant:
         subnets=task.subnets,
         coscheduled=task.coscheduled,
         tile_rows=task.tile_rows,
+        tile_cols=task.tile_cols,
         scale=task.scale,
         search=task.search,
     )
+    model.to(task.device)  # the clock that convert has added
     return Variant(NAMES[method], model, optimizer, schedule=schedule)
