@@ -17,7 +17,7 @@
 
 namespace dropgemm {
 
-constexpr std::uint32_t kBackendAbi = 4;
+constexpr std::uint32_t kBackendAbi = 5;
 
 // Where a table's function puts the message of a failure.
 struct ErrorText {

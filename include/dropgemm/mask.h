@@ -42,7 +42,14 @@ struct BernoulliMaskArgs {
   std::int64_t call = 0;
   // The row of a larger mask that this one begins with, as a rank's rows of a joined batch do.
   std::int64_t first_row = 0;
+  const std::uint64_t* seed_device = nullptr;  // where the bits lie; wins over `seed` when set
 };
+
+// The seed, for whoever can read `seed_device`.
+[[nodiscard]] DROPGEMM_HOST_DEVICE constexpr std::uint64_t read_seed(
+    const BernoulliMaskArgs& args) {
+  return args.seed_device != nullptr ? *args.seed_device : args.seed;
+}
 
 // Errors: kInvalidArgument for p outside [0, 1] or NaN, step, site or call outside philox.h's
 // limits, a first_row that is no multiple of mask.tile_rows, more than kMaxDraws tiles (columns of

@@ -47,7 +47,15 @@ struct PatternDraw {
   std::int64_t site = 0;
   StepRef step;
   std::int64_t call = 0;
+  // Where set: the call, which is clamped to [0, kMaxCall].
+  const std::int64_t* call_device = nullptr;
 };
+
+// The call, for whoever can read `call_device`.
+[[nodiscard]] DROPGEMM_HOST_DEVICE constexpr std::int64_t read_call(const PatternDraw& draw) {
+  const std::int64_t call = draw.call_device != nullptr ? *draw.call_device : draw.call;
+  return call < 0 ? 0 : (call > kMaxCall ? kMaxCall : call);
+}
 
 // The pattern of a draw: period = 1 + #{i : draw >= thresholds[i]}, offset = draw' * period >> 32,
 // for the draws of Domain::kPattern and Domain::kOffset. The last threshold, which no draw
@@ -58,7 +66,7 @@ struct PatternDraw {
   stream.domain = Domain::kPattern;
   stream.site = static_cast<std::uint32_t>(draw.site);
   stream.index = static_cast<std::uint32_t>(read_step(draw.step));
-  stream.call = static_cast<std::uint32_t>(draw.call);
+  stream.call = static_cast<std::uint32_t>(read_call(draw));
   Pattern pattern;
   const std::uint32_t drawn = stream.draw(0);
   for (std::int64_t i = 0; i + 1 < draw.periods; ++i) {

@@ -227,6 +227,16 @@ Step to_step(const char* name, nb::handle object) {
   return step;
 }
 
+Seed to_seed(const char* name, nb::handle object) {
+  Seed seed;
+  if (is_tuple(name, object, 1)) {
+    seed.device = static_cast<const std::uint64_t*>(address_at(object, 0));
+  } else {
+    seed.value = nb::cast<std::uint64_t>(object);
+  }
+  return seed;
+}
+
 Thresholds to_thresholds(const char* name, nb::handle object) {
   Thresholds result;
   if (object.is_none()) return result;

@@ -55,6 +55,13 @@ struct Step {
 };
 [[nodiscard]] Step to_step(const char* name, nb::handle object);
 
+// int; a tuple (address,) names a uint64 in memory.
+struct Seed {
+  std::uint64_t value = 0;
+  const std::uint64_t* device = nullptr;
+};
+[[nodiscard]] Seed to_seed(const char* name, nb::handle object);
+
 // uint64 or int64 array [size], contiguous | (address, size); null for None.
 struct Thresholds {
   Owner owner;

@@ -10,12 +10,14 @@ namespace dropgemm::python {
 namespace {
 
 void bernoulli(nb::handle bits, std::int64_t rows, std::int64_t cols, std::int64_t tile_rows,
-               std::int64_t tile_cols, double p, std::uint64_t seed, std::int64_t site,
+               std::int64_t tile_cols, double p, nb::handle seed, std::int64_t site,
                nb::handle step, std::int64_t call, std::int64_t first_row, nb::handle stream) {
   const MaskTarget target = to_mask_target(bits, rows, cols, tile_rows, tile_cols);
   const Step at = to_step("step", step);
+  const Seed key = to_seed("seed", seed);
   const Context context = to_context(stream);
-  const BernoulliMaskArgs args{target.view, p, seed, site, at.ref, call, first_row};
+  const BernoulliMaskArgs args{target.view, p,    key.value, site,
+                               at.ref,      call, first_row, key.device};
   Status status;
   {
     nb::gil_scoped_release released;
@@ -88,7 +90,8 @@ void bind_mask(nb::module_& module) {
              nb::arg("site"), nb::arg("step"), nb::arg("call"), nb::arg("first_row"),
              nb::arg("stream") = nb::none(),
              "Fills bits (an address or an array of uint32) with independent draws. step is an\n"
-             "int, an int64 array [] or a tuple (address,). stream is as in matmul.");
+             "int, an int64 array [] or a tuple (address,); seed an int or a tuple (address,).\n"
+             "stream is as in matmul.");
   module.def("gyro_mask", gyro, nb::arg("bits"), nb::arg("rows"), nb::arg("cols"),
              nb::arg("tile_rows"), nb::arg("tile_cols"), nb::arg("p"), nb::arg("exact"),
              nb::arg("seed"), nb::arg("site"), nb::arg("step"), nb::arg("total_steps"),

@@ -19,13 +19,14 @@ PatternKind to_kind(bool tiles) { return tiles ? PatternKind::kTile : PatternKin
 void mask(nb::handle bits, std::int64_t rows, std::int64_t cols, std::int64_t tile_rows,
           std::int64_t tile_cols, bool tiles, std::int64_t skew, bool linear, std::int64_t period,
           std::int64_t offset, nb::handle thresholds, std::uint64_t seed, std::int64_t site,
-          nb::handle step, std::int64_t call, nb::handle scale, nb::handle stream) {
+          nb::handle step, nb::handle call, nb::handle scale, nb::handle stream) {
   const MaskTarget target = to_mask_target(bits, rows, cols, tile_rows, tile_cols);
   const Thresholds distribution = to_thresholds("thresholds", thresholds);
-  const Step at = to_step("step", step);
+  const Step at = to_step("step", step), pass = to_step("call", call);
   const FloatScalar factor = to_float_scalar("scale", scale, Access::kWrite);
   const Context context = to_context(stream);
-  const PatternDraw draw{distribution.data, distribution.size, seed, site, at.ref, call};
+  const PatternDraw draw{distribution.data, distribution.size, seed, site, at.ref,
+                         pass.ref.value,    pass.ref.device};
   PatternMaskArgs args;
   args.mask = target.view;
   args.kind = to_kind(tiles);
@@ -70,8 +71,8 @@ void bind_pattern(nb::module_& module) {
              nb::arg("scale").none(), nb::arg("stream") = nb::none(),
              "Fills bits (an address or an array of uint32) with a row pattern, or with tiles a\n"
              "tile pattern: period and offset, or a draw from thresholds (an array of uint64 or\n"
-             "a tuple (address, size)). scale (an address or a float32 array []) receives the\n"
-             "period.");
+             "a tuple (address, size)) for a step and a call, which are ints, int64 arrays [] or\n"
+             "tuples (address,). scale (an address or a float32 array []) receives the period.");
   module.def(
       "check_pattern",
       [](bool tiles, std::int64_t skew, bool linear, std::int64_t period, std::int64_t offset) {

@@ -217,9 +217,9 @@ std::int32_t bernoulli_mask(const Context* ctx, const BernoulliMaskArgs* args,
   const std::int64_t words = ceil_div(mask.rows, mask.tile_rows) * row_words;
   const auto row_blocks = static_cast<std::uint64_t>(ceil_div(tile_cols, 4));
   const std::int64_t first_tile_row = args->first_row / mask.tile_rows;
-  const DrawStream stream = {args->seed, Domain::kBits, static_cast<std::uint32_t>(args->site),
-                             static_cast<std::uint32_t>(read_step(args->step)),
-                             static_cast<std::uint32_t>(args->call)};
+  const DrawStream stream = {
+      read_seed(*args), Domain::kBits, static_cast<std::uint32_t>(args->site),
+      static_cast<std::uint32_t>(read_step(args->step)), static_cast<std::uint32_t>(args->call)};
   const std::uint64_t threshold = drop_threshold(args->p);
   const DrawKernels kernels = draw_kernels();
   // Split by words, not by rows: a mask may be one long row.

@@ -19,8 +19,8 @@ constexpr std::int64_t kLeastBlockRows = 4;
 
 Status run(const Context& ctx, const BernoulliMaskArgs& args) {
   const Device* device = nullptr;
-  DROPGEMM_RETURN_IF_ERROR(
-      find_device_of({{"mask", args.mask.bits}, {"step", args.step.device}}, &device));
+  DROPGEMM_RETURN_IF_ERROR(find_device_of(
+      {{"mask", args.mask.bits}, {"step", args.step.device}, {"seed", args.seed_device}}, &device));
   OnDevice on_device;
   DROPGEMM_RETURN_IF_ERROR(on_device.enter(*device));
   const MutableTileMaskView& mask = args.mask;
@@ -33,6 +33,7 @@ Status run(const Context& ctx, const BernoulliMaskArgs& args) {
   params.stream = {args.seed, Domain::kBits, static_cast<std::uint32_t>(args.site), 0,
                    static_cast<std::uint32_t>(args.call)};
   params.step = args.step;
+  params.seed = args.seed_device;
   return launch<BernoulliMaskKernel>(grid_of(*device, params.words, BernoulliMaskKernel::kThreads),
                                      0, ctx.stream, params);
 }

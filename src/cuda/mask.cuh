@@ -37,6 +37,7 @@ DROPGEMM_DEVICE std::uint32_t cutoff_word(const DrawStream& stream, std::uint32_
 DROPGEMM_DEVICE void BernoulliMaskKernel::run(const Params& params, const Block& block) {
   DrawStream stream = params.stream;
   stream.index = static_cast<std::uint32_t>(read_step(params.step));
+  if (params.seed != nullptr) stream.seed = *params.seed;
   const std::int64_t row_words = (params.columns + 31) / 32;
   const std::int64_t row_blocks = (params.columns + 3) / 4;
   const std::int64_t stride = std::int64_t{block.count} * kThreads;

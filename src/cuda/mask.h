@@ -21,6 +21,7 @@ struct BernoulliMaskKernel {
     std::uint64_t threshold;
     DrawStream stream;  // but for the index, which is the step's
     StepRef step;
+    const std::uint64_t* seed;  // where it is; else the stream's
   };
   static constexpr const char* kName = "bernoulli_mask";
   static constexpr std::int32_t kThreads = 256;

@@ -23,7 +23,8 @@ Status run(const Context& ctx, const PatternMaskArgs& args) {
   DROPGEMM_RETURN_IF_ERROR(find_device_of({{"mask", params.bits},
                                            {"scale", args.scale},
                                            {"thresholds", params.draw.thresholds},
-                                           {"step", params.draw.step.device}},
+                                           {"step", params.draw.step.device},
+                                           {"call", params.draw.call_device}},
                                           &device));
   OnDevice on_device;
   DROPGEMM_RETURN_IF_ERROR(on_device.enter(*device));

@@ -12,7 +12,7 @@ DROPGEMM_DEVICE Pattern draw_pattern(const PatternDraw& draw, const Block& block
   auto* const reached = reinterpret_cast<std::uint32_t*>(block.shared);
   DrawStream stream = {draw.seed, Domain::kPattern, static_cast<std::uint32_t>(draw.site),
                        static_cast<std::uint32_t>(read_step(draw.step)),
-                       static_cast<std::uint32_t>(draw.call)};
+                       static_cast<std::uint32_t>(read_call(draw))};
   const std::uint32_t drawn = stream.draw(0);
   if (block.thread == 0) *reached = 0;
   sync_block();

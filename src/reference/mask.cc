@@ -80,7 +80,7 @@ std::int32_t bernoulli_mask(const Context* /*ctx*/, const BernoulliMaskArgs* arg
                             ErrorText /*error*/) {
   const MutableTileMaskView& mask = args->mask;
   DrawStream stream;
-  stream.seed = args->seed;
+  stream.seed = read_seed(*args);
   stream.domain = Domain::kBits;
   stream.site = static_cast<std::uint32_t>(args->site);
   stream.index = static_cast<std::uint32_t>(read_step(args->step));

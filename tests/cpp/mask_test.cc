@@ -295,6 +295,17 @@ TEST_P(EveryBackend, AStepOnTheDeviceWinsAndIsClamped) {
   EXPECT_EQ(at(std::numeric_limits<std::int64_t>::max(), true), at(kMaxStep, false));
 }
 
+TEST_P(EveryBackend, ASeedOnTheDeviceWins) {
+  std::uint64_t seed = 0xfedcba9876543210ULL;
+  BernoulliMaskArgs args;
+  args.seed = seed;
+  const std::vector<std::uint32_t> expected = draw(on(GetParam()), args, 3, 50);
+  args.seed = 7;
+  EXPECT_NE(draw(on(GetParam()), args, 3, 50), expected);
+  args.seed_device = &seed;
+  EXPECT_EQ(draw(on(GetParam()), args, 3, 50), expected);
+}
+
 TEST_P(EveryBackend, EmptyMasksAreLeftAlone) {
   BernoulliMaskArgs args;
   GyroMaskArgs gyro;

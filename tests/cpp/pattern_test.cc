@@ -275,6 +275,30 @@ TEST_P(EveryBackend, AStepOnTheDeviceWinsAndIsClamped) {
   EXPECT_EQ(at(std::numeric_limits<std::int64_t>::max(), true), at(kMaxStep, false));
 }
 
+TEST_P(EveryBackend, ACallOnTheDeviceWinsAndIsClamped) {
+  std::vector<std::uint64_t> thresholds(64, 0);
+  thresholds.back() = kAlways;
+  std::int64_t call = 0;
+  const auto at = [&](std::int64_t value, bool device) {
+    call = value;
+    PatternDraw draw = draw_of(thresholds);
+    draw.call = device ? kMaxCall + 1 : value;  // of no account beside the device's
+    draw.call_device = device ? &call : nullptr;
+    Pattern sample;
+    EXPECT_TRUE(sample_pattern(draw, &sample).ok());
+    PatternMaskArgs args;
+    args.draw = &draw;
+    const Shape shape = {1, 70, 1, 1};
+    const Result got = fill(GetParam(), args, shape);
+    EXPECT_EQ(got.words, by_formula(shape, sample, 0));
+    return got.words;
+  };
+  EXPECT_EQ(at(41, true), at(41, false));
+  EXPECT_NE(at(41, true), at(0, false));
+  EXPECT_EQ(at(-5, true), at(0, false));
+  EXPECT_EQ(at(kMaxCall + 1, true), at(kMaxCall, false));
+}
+
 TEST_P(EveryBackend, ThresholdsOfAnyValueGiveALegalPattern) {
   const Shape shape = {4, 4, 1, 1};
   const std::uint64_t huge = std::numeric_limits<std::uint64_t>::max();

@@ -195,6 +195,7 @@ class StagedBackend {
     const auto stage = [](Staging<Where>& s, BernoulliMaskArgs* a) {
       a->mask = s.out(a->mask);
       a->step = s.in(a->step);
+      a->seed_device = s.in(a->seed_device, 1);
     };
     return run(ctx, args, error, stage, [&](const Context* c, const BernoulliMaskArgs* a) {
       return Where::backend()->bernoulli_mask(c, a, error);
@@ -219,6 +220,7 @@ class StagedBackend {
       draw = *a->draw;
       draw.thresholds = s.in(draw.thresholds, draw.periods);
       draw.step = s.in(draw.step);
+      draw.call_device = s.in(draw.call_device, 1);
       a->draw = &draw;
     };
     return run(ctx, args, error, stage, [&](const Context* c, const PatternMaskArgs* a) {
