@@ -70,7 +70,8 @@ void def_product(nb::module_& module, const char* name, const char* doc, Finish 
                nb::handle scale_array, nb::handle out_scale_array, nb::handle addend,
                nb::handle bias, int activation, nb::handle aux_out, nb::handle grad_aux,
                int grad_activation, nb::handle a_sum, bool dropped_are_zero, bool undefined_fill,
-               int precision, int num_threads, const std::string& backend, nb::handle stream) {
+               int precision, bool deterministic, int num_threads, const std::string& backend,
+               nb::handle stream) {
         GemmCall call;
         GemmArgs& args = call.args;
         call.a = to_matrix("a", a, Access::kRead);
@@ -110,6 +111,7 @@ void def_product(nb::module_& module, const char* name, const char* doc, Finish 
         set_vectors(call, bias, a_sum);
         args.dropped_are_zero = dropped_are_zero;
         args.precision = static_cast<Precision>(precision);
+        args.deterministic = deterministic;
         args.out_fill = undefined_fill ? OutFill::kUndefined : OutFill::kZero;
         call.context = to_context(stream);
         call.context.num_threads = num_threads;
@@ -124,8 +126,8 @@ void def_product(nb::module_& module, const char* name, const char* doc, Finish 
       nb::arg("aux_out") = nb::none(), nb::arg("grad_aux") = nb::none(),
       nb::arg("grad_activation") = 0, nb::arg("a_sum") = nb::none(),
       nb::arg("dropped_are_zero") = false, nb::arg("undefined_fill") = false,
-      nb::arg("precision") = 0, nb::arg("num_threads") = 0, nb::arg("backend") = "",
-      nb::arg("stream") = nb::none(), doc);
+      nb::arg("precision") = 0, nb::arg("deterministic") = false, nb::arg("num_threads") = 0,
+      nb::arg("backend") = "", nb::arg("stream") = nb::none(), doc);
 }
 
 void matmul(const GemmCall& call) {

@@ -76,7 +76,7 @@ def _check(name: str, array: Array, mask: TileMask, axis: Axis) -> tuple[Framewo
     framework = framework_of(name, array)
     if mask is None:
         raise TypeError("mask: expected a TileMask, got NoneType")
-    check_mask("mask", mask, framework)
+    check_mask("mask", mask, framework, name, array)
     # A bool is an int, and True would be 1.
     if isinstance(axis, bool) or not isinstance(axis, (int, str)) or axis not in _CODES:
         raise ValueError(f"axis: expected 0 (rows), 1 (columns) or 'tiles', got {axis!r}")
@@ -97,7 +97,7 @@ def _common_count(framework: Framework, mask: TileMask, code: int) -> int:
     """What every row, or column, keeps."""
     if framework.is_traced():
         raise ValueError("size: expected an integer in a function that is compiled, got None")
-    least, most = _core.kept_count(mask.arguments(), code)
+    least, most = _core.kept_count(mask.host_arguments(), code)
     if least != most:
         raise ValueError(
             f"size: expected an integer, as not all {_MANY[code]} ({least} to {most}), got None; "

@@ -134,6 +134,14 @@ class Framework:
         """An array in the memory of `result`, which nobody writes to any more."""
         raise NotImplementedError
 
+    def beside(self, result: NDArray, like: Array) -> Array:
+        """An array of the values of `result`, on the device of `like`."""
+        return self.wrap(result)
+
+    def at(self, step: int, like: Array) -> Any:
+        """A step for bits on the device of `like`: the int, where that is the CPU."""
+        return step
+
     def is_traced(self) -> bool:
         """Whether this call is being compiled, where nothing can be said to the user."""
         return False
@@ -234,6 +242,7 @@ class Framework:
         scale: Any,
         out_scale: Any,
         precision: int | None,
+        deterministic: bool,
         out: Array | None,
     ) -> Array:
         """dropgemm.matmul; activation and precision are the core's numbers."""
@@ -268,6 +277,7 @@ class Framework:
             operand(self.view("bias", bias)) if bias is not None else None,
             activation,
             precision=self.default_precision() if precision is None else precision,
+            deterministic=deterministic,
         )
         return self.wrap(result) if out is None else out
 

@@ -84,10 +84,12 @@ def bernoulli_mask(
 
 
 def to_step(step: object, like: object) -> tuple[Framework, Any]:
-    """The framework that a mask is asked for, and the step as an int or as its own int64 array."""
+    """The framework that a mask is asked for, and the step as an int or as its own int64 array,
+    on the device that the mask is to be on."""
     framework = None if like is None else framework_of("like", like)
     if not hasattr(step, "shape") or isinstance(step, np.integer):
-        return framework or NUMPY, to_integer("step", step, 0, STEP_END)
+        number = to_integer("step", step, 0, STEP_END)
+        return (NUMPY, number) if framework is None else (framework, framework.at(number, like))
     own = framework_of("step", step)
     if framework is not None and framework is not own:
         raise TypeError(

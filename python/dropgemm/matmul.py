@@ -30,6 +30,7 @@ def matmul(
     scale: float | Array = 1.0,
     out_scale: float | Array = 1.0,
     precision: PrecisionName | None = None,
+    deterministic: bool = False,
     out: Array | None = None,
 ) -> Array:
     """out_scale * act(scale * (A . a_mask)(B . b_mask) + addend + bias) . out_mask.
@@ -44,6 +45,10 @@ def matmul(
     lets float32 operands a and b be rounded to bfloat16 on their way in, where the processor
     multiplies those faster: an error of up to 2^-8 of each. None: "highest", unless PyTorch
     (torch.set_float32_matmul_precision) or JAX (jax.default_matmul_precision) was told otherwise.
+
+    deterministic=True asks for the same bits at every call: a CPU always gives them, a GPU may
+    otherwise add up row groups in any order. On PyTorch tensors torch.use_deterministic_algorithms
+    asks for it too.
 
     Returns out, or a new [M, N] array of the operands' framework. On PyTorch tensors this is the
     operator dropgemm::matmul, with gradients for a, b, bias and addend; out= then needs all
@@ -82,7 +87,7 @@ def matmul(
     framework = common_framework(a=a, b=b, bias=bias, addend=addend, out=out)
     for name, mask in (("a_mask", a_mask), ("b_mask", b_mask), ("out_mask", out_mask)):
         if mask is not None:
-            check_mask(name, mask, framework)
+            check_mask(name, mask, framework, "a", a)
     return framework.matmul(
         a,
         b,
@@ -97,6 +102,7 @@ def matmul(
         scale,
         out_scale,
         precision_code(precision),
+        bool(deterministic),
         out,
     )
 

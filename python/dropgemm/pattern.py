@@ -112,7 +112,7 @@ class RowPattern:
         Raises ValueError where the period is above cols.
         """
         layout = row_layout(*_to_shape(rows, cols))
-        return _given_mask(_framework_like(like), layout, self.period, self.offset)
+        return _given_mask(_framework_like(like), layout, self.period, self.offset, like)
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class TilePattern:
         shape = _to_shape(out_features, in_features, ("out_features", "in_features"))
         layout = tile_layout(*shape, self.tile, self.skew)
         framework = _framework_like(like)
-        mask = _given_mask(framework, layout, self.period, self.offset)
+        mask = _given_mask(framework, layout, self.period, self.offset, like)
         layout.warn_of_collapse(framework, (self.period,), stacklevel=2)
         return mask
 
@@ -299,6 +299,9 @@ def _framework_like(like: Array | None) -> Framework:
     return NUMPY if like is None else framework_of("like", like)
 
 
-def _given_mask(framework: Framework, layout: PatternLayout, period: int, offset: int) -> TileMask:
-    bits, _ = framework.pattern_bits(layout, period, offset)
+def _given_mask(
+    framework: Framework, layout: PatternLayout, period: int, offset: int, like: Array | None
+) -> TileMask:
+    at = 0 if like is None else framework.at(0, like)
+    bits, _ = framework.pattern_bits(layout, period, offset, step=at)
     return TileMask.trusted(bits, framework, layout.shape, layout.tile, 1.0 / period)

@@ -128,7 +128,7 @@ class TileMask:
         words = framework.empty(bits_shape(dense.shape, tile), np.uint32)
         words[:] = np.packbits(padded, axis=1, bitorder="little").view("<u4")
         keep_hint = float(dense.mean()) if dense.size else 1.0
-        return cls.trusted(framework.wrap(words), framework, (rows, cols), tile, keep_hint)
+        return cls.trusted(framework.beside(words, keep), framework, (rows, cols), tile, keep_hint)
 
     def to_dense(self) -> Array:
         """The mask as a bool matrix [rows, cols] in the framework of its bits."""
@@ -168,13 +168,17 @@ class TileMask:
             return False
         if self.tile == other.tile and self.transposed == other.transposed:
             return bool((self._words() == other._words()).all())
-        mine, theirs = (np.asarray(mask.to_dense()) for mask in (self, other))
+        mine, theirs = (mask._framework.view("mask", mask.to_dense()) for mask in (self, other))
         return bool((mine == theirs).all())
 
     def arguments(self) -> tuple[Any, ...]:
         """The mask as dropgemm._core takes it; holds no reference to a tensor's memory."""
         bits = self._framework.core_bits(self.bits)
         return (bits, *self.shape, *self.tile, self.keep_hint, self.transposed)
+
+    def host_arguments(self) -> tuple[Any, ...]:
+        """The same for what the core reads at once: bits on a device are copied."""
+        return (self._words(), *self.arguments()[1:])
 
     @property
     def framework(self) -> str:
@@ -193,8 +197,9 @@ class TileMask:
         )
 
 
-def check_mask(name: str, mask: object, framework: Framework) -> None:
-    """Raises TypeError unless `mask` is None or a TileMask of this framework."""
+def check_mask(name: str, mask: object, framework: Framework, leader: str, first: Array) -> None:
+    """Raises TypeError unless `mask` is None or a TileMask of this framework, on the device of
+    `first`, which is operand `leader`."""
     if mask is None:
         return
     if not isinstance(mask, TileMask):
@@ -204,6 +209,7 @@ def check_mask(name: str, mask: object, framework: Framework) -> None:
             f"{name}: expected bits in {framework.noun} like the operands, "
             f"got {mask._framework.noun}"
         )
+    framework.check_alike(name, mask.bits, leader, first)
 
 
 def _expand(

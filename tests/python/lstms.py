@@ -27,7 +27,8 @@ def keep(place, batch, length, x):
         )
         return mask.to_dense(), float(scale)
     if place.method == "bernoulli":
-        mask = dg.bernoulli_mask(batch, features, P, seed=place.draws.key, site=place.id, like=x)
+        key = int(place.draws.key) % (1 << 64)
+        mask = dg.bernoulli_mask(batch, features, P, seed=key, site=place.id, like=x)
         return mask.to_dense(), 1 / (1 - P)
     tile = {}
     if place.method == "block":

@@ -64,7 +64,8 @@ def site_mask(site, step, x):
         return pattern(site, step, x.numel() // features, features, x)[0].view(x.shape)
     if site.method == "bernoulli":
         features = x[0].numel()
-        mask = dg.bernoulli_mask(batch, features, site.p, seed=site.draws.key, site=site.id, like=x)
+        key = int(site.draws.key) % (1 << 64)
+        mask = dg.bernoulli_mask(batch, features, site.p, seed=key, site=site.id, like=x)
         return mask.to_dense().view(x.shape)
     rows = 1 if x.dim() == 2 else x.shape[1]
     if site.method == "block":

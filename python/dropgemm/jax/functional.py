@@ -190,6 +190,7 @@ class Jax(Framework):
         scale: Any,
         out_scale: Any,
         precision: int | None,
+        deterministic: bool,
         out: Array | None,
     ) -> Array:
         """A foreign function where any operand is traced."""
@@ -197,7 +198,7 @@ class Jax(Framework):
         if out is not None or _at_hand(*given, scale, out_scale):
             return super().matmul(
                 a, b, a_mask, b_mask, out_mask, trans_a, trans_b, bias, addend, activation,
-                scale, out_scale, precision, out,
+                scale, out_scale, precision, deterministic, out,
             )  # fmt: skip
         scale_value, scale_array = self.factor("scale", scale)
         out_scale_value, out_scale_array = self.factor("out_scale", out_scale)

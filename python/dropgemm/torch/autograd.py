@@ -80,7 +80,7 @@ def _gradients(
     ) -> Tensor:  # fmt: skip
         return matmul(x, y, None, None, Product(
             x_mask, y_mask, mask, trans_x, trans_y, NONE, product.scale, product.scale_tensor,
-            product.out_scale, product.out_scale_tensor, product.precision,
+            product.out_scale, product.out_scale_tensor, product.precision, product.deterministic,
         ))  # fmt: skip
 
     da = db = dbias = daddend = None

@@ -76,6 +76,7 @@ class Product(NamedTuple):
     out_scale: float = 1.0
     out_scale_tensor: Tensor | None = None
     precision: int = operands.DEFAULT
+    deterministic: bool = False  # else as PyTorch is told
 
     def flat(self) -> tuple[Any, ...]:
         """As the operator is called."""
@@ -104,7 +105,7 @@ def multiply(
     """Calls the core: out, or a new [M, N]. Of tensors in memory, without a derivative."""
     (
         a_mask, b_mask, out_mask, trans_a, trans_b, activation,
-        scale, scale_tensor, out_scale, out_scale_tensor, precision,
+        scale, scale_tensor, out_scale, out_scale_tensor, precision, deterministic,
     ) = product  # fmt: skip
     a_matrix, b_matrix = operands.matrix("a", a), operands.matrix("b", b)
     if out is None:
@@ -120,7 +121,8 @@ def multiply(
         None if out_scale_tensor is None else operands.scalar("out_scale", out_scale_tensor),
         None if addend is None else operands.matrix("addend", addend),
         operands.vector("bias", bias), activation,
-        precision=operands.resolved(precision), stream=operands.stream(a),
+        precision=operands.resolved(precision),
+        deterministic=deterministic or operands.deterministic(), stream=operands.stream(a),
     )  # fmt: skip
     return out
 
@@ -169,7 +171,7 @@ def forward(
         layer.inputs.core(), layer.weights.core(), layer.outputs.core(), False, True,
         layer.scale, 1.0, operands.scalar("scale", layer.scale_tensor), None, None,
         operands.vector("bias", bias), RELU if layer.relu else NONE,
-        precision=precision, stream=operands.stream(x),
+        precision=precision, deterministic=operands.deterministic(), stream=operands.stream(x),
     )  # fmt: skip
 
 
@@ -182,7 +184,7 @@ def input_grad(dy: Tensor, x: Tensor, weight: Tensor, layer: Layer, precision: i
         layer.outputs.core(), layer.weights.core(), layer.inputs.core(), False, False,
         layer.scale, 1.0, operands.scalar("scale", layer.scale_tensor),
         grad_aux=operands.matrix("input", x) if layer.relu_below else None, grad_activation=RELU,
-        precision=precision, stream=operands.stream(x),
+        precision=precision, deterministic=operands.deterministic(), stream=operands.stream(x),
     )  # fmt: skip
     return dx
 
@@ -207,6 +209,6 @@ def weight_grad(
         outputs.core(), inputs.core(), weights.core(), True, False,
         layer.scale, 1.0, operands.scalar("scale", layer.scale_tensor),
         a_sum=operands.vector("bias gradient", db) if with_bias else None,
-        precision=precision, stream=operands.stream(x),
+        precision=precision, deterministic=operands.deterministic(), stream=operands.stream(x),
     )  # fmt: skip
     return dw, db

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import distributed
@@ -10,6 +11,8 @@ from torch import distributed
 from dropgemm.torch.handover import Handover
 from dropgemm.torch.ranks import Ranks
 from dropgemm.torch.tracing import needs_operator
+
+_Converts = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Clock(torch.nn.Module):
@@ -27,9 +30,9 @@ class Clock(torch.nn.Module):
 
     def __init__(self, process_group: distributed.ProcessGroup | None = None) -> None:
         super().__init__()
-        # A tensor, so that one compiled step serves all calls of it. No buffer, which
-        # DistributedDataParallel would make rank 0's.
-        self.call = torch.zeros((), dtype=torch.int64, device="cpu")
+        # A tensor, so that one compiled step, or one captured graph, serves all calls of it. No
+        # buffer, which DistributedDataParallel would make rank 0's.
+        self.call = torch.zeros((), dtype=torch.int64)
         self.ranks = Ranks(process_group)
         self.total_steps: int | None = None  # of the schedules that read this clock
         self.handovers: list[Handover] = []  # between the modules of the model
@@ -39,6 +42,13 @@ class Clock(torch.nn.Module):
     def reset_parameters(self) -> None:
         """Back to step 0: what to_empty() needs, which leaves the buffer undefined."""
         self.step.zero_()
+        self.call.zero_()
+
+    def _apply(self, fn: _Converts, recurse: bool = True) -> Clock:
+        """What .to() and the like do to the buffer is done to the call beside it."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.call = fn(self.call)
+        return self
 
     def advance(self) -> None:
         """One more step. Warns, once, where that is beyond what schedules were made for."""

@@ -26,7 +26,7 @@ from dropgemm.search import (
     search_distribution,
 )
 from dropgemm.tile_mask import TileMask
-from dropgemm.torch import functional
+from dropgemm.torch import functional, operands
 from dropgemm.torch.clock import Clock
 from dropgemm.torch.tracing import needs_operator
 
@@ -261,17 +261,20 @@ class BernoulliDraws:
         self._p = p
         self._site = site
         self._policy = settings.rank_policy
-        self.key: int | None = None  # of the last draw
+        self.key: int | Tensor | None = None  # of the last draw
 
     def __call__(
         self, clock: Clock, batch: int, sample_rows: int, width: int, repeats: int = 1
     ) -> Drawn:
         """A new draw."""
-        # From PyTorch's CPU generator, as nn.Dropout draws: seeds and checkpoints replay it.
-        key = torch.randint(-(1 << 63), (1 << 63) - 1, (), dtype=torch.int64)
+        # From the generator of the clock's device, as nn.Dropout draws: seeds and checkpoints
+        # replay it, and each replay of a captured graph draws anew.
+        key = torch.randint(
+            -(1 << 63), (1 << 63) - 1, (), dtype=torch.int64, device=clock.step.device
+        )
         seed: int | Tensor = key
-        if not needs_operator(key):
-            seed = self.key = int(key) % (1 << 64)
+        if not needs_operator():
+            self.key = seed = int(key) % (1 << 64) if operands.on_host(key) else key
         rows = repeats * batch * sample_rows
         first = clock.ranks.part(rows, self._policy).first
         mask = functional.bernoulli_mask(
@@ -282,7 +285,7 @@ class BernoulliDraws:
 
 def _zero_beside(step: int | Tensor) -> int | Tensor:
     """Step 0, of draws that are of no step, where the clock is: masks lie beside it."""
-    return torch.zeros_like(step) if isinstance(step, Tensor) and step.is_cuda else 0
+    return torch.zeros_like(step) if isinstance(step, Tensor) and not operands.on_host(step) else 0
 
 
 def make_draws(

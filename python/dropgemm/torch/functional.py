@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,22 +58,32 @@ class Torch(Framework):
             )
 
     def check_alike(self, name: str, tensor: Tensor, leader: str, first: Tensor) -> None:
-        """Refuses a tensor on another device."""
-        if not (tensor.is_cpu and first.is_cpu) and tensor.device != first.device:
+        """Refuses a tensor on another device; beside one on meta nothing is read."""
+        if not (operands.same_device(first, tensor) or first.is_meta):
             raise TypeError(
                 f"{name}: expected a tensor on {first.device} like {leader}, "
                 f"got one on {tensor.device}"
             )
 
     def view(self, name: str, tensor: Tensor) -> NDArray:
-        """The tensor's memory as a NumPy array."""
+        """The tensor's memory as a NumPy array; a copy where that is a device's."""
         if tensor.is_meta:
             raise TypeError(f"{name}: expected a tensor with values, got one on meta")
-        return tensor.detach().numpy()
+        return tensor.detach().cpu().numpy()
 
     def wrap(self, result: NDArray) -> Tensor:
         """A tensor in the memory of the result."""
         return torch.from_numpy(result)
+
+    def beside(self, result: NDArray, like: Tensor) -> Tensor:
+        """Copied where that is no CPU."""
+        return self.wrap(result).to(like.device)
+
+    def at(self, step: int, like: Tensor) -> int | Tensor:
+        """A tensor where `like` is on a CUDA device."""
+        if not operands.on_cuda(like):
+            return step
+        return torch.full((), step, dtype=torch.int64, device=like.device)
 
     def is_traced(self) -> bool:
         """True inside torch.compile and torch.export."""
@@ -162,7 +171,7 @@ class Torch(Framework):
             )  # fmt: skip
             return bits, scale
         words, scale = torch.ops.dropgemm.pattern_mask(
-            _int64(step), _int64(call), _threshold_tensor(thresholds, step), *layout, period,
+            _int64(step), _int64(call), _threshold_tensor(thresholds), *layout, period,
             offset, ops.signed_seed(seed), site,
         )  # fmt: skip
         return words.view(torch.uint32), scale
@@ -182,6 +191,7 @@ class Torch(Framework):
         scale: float | Tensor,
         out_scale: float | Tensor,
         precision: int | None,
+        deterministic: bool,
         out: Tensor | None,
     ) -> Tensor:
         """By the operator dropgemm::matmul, or matmul_out."""
@@ -193,8 +203,11 @@ class Torch(Framework):
             MaskArguments.of(a_mask), MaskArguments.of(b_mask), MaskArguments.of(out_mask),
             bool(trans_a), bool(trans_b), activation, *_factor("scale", scale),
             *_factor("out_scale", out_scale),
-            operands.DEFAULT if precision is None else precision,
+            operands.DEFAULT if precision is None else precision, deterministic,
         )  # fmt: skip
+        for name, tensor in (("scale", scale), ("out_scale", out_scale)):
+            if isinstance(tensor, Tensor):
+                self.check_alike(name, tensor, "a", a)
         if out is None:
             return matmul(a, b, bias, addend, product)
         differentiable = any(t is not None and t.requires_grad for t in (a, b, bias, addend, out))
@@ -268,18 +281,16 @@ def repeat_rows(mask: TileMask, times: int) -> TileMask:
         height = rows * times
     else:
         low = common_divisor(height, rows)  # tiles that end where a matrix does
-        bits = bits[torch.arange(0, rows, low) // height].repeat(times, 1)
+        bits = bits[torch.arange(0, rows, low, device=bits.device) // height].repeat(times, 1)
         height = low
     return TileMask.trusted(
         bits.view(torch.uint32), TORCH, (rows * times, cols), (height, width), mask.keep_hint
     )
 
 
-def _threshold_tensor(thresholds: Any, step: int | Tensor) -> Tensor | None:
+def _threshold_tensor(thresholds: Any) -> Tensor | None:
     if thresholds is None or isinstance(thresholds, Tensor):
         return thresholds
-    if isinstance(step, Tensor) and step.is_cuda and not torch.compiler.is_compiling():
-        return _thresholds_on(thresholds.tobytes(), step.device)
     if not torch.compiler.is_compiling():  # which cannot ask an array for its dtype
         if not isinstance(thresholds, np.ndarray):
             kind = type(thresholds).__qualname__
@@ -288,12 +299,6 @@ def _threshold_tensor(thresholds: Any, step: int | Tensor) -> Tensor | None:
             raise TypeError(f"thresholds: expected uint64, got {thresholds.dtype}")
     # A copy, since PyTorch warns of arrays that are read-only.
     return torch.from_numpy(thresholds.copy().view(np.int64))
-
-
-@functools.lru_cache(maxsize=256)
-def _thresholds_on(words: bytes, device: torch.device) -> Tensor:
-    """Copied to a device once: a distribution stays as it is."""
-    return torch.from_numpy(np.frombuffer(words, np.int64).copy()).to(device)
 
 
 def _int64(value: int | Tensor) -> Tensor:

@@ -130,6 +130,7 @@ class Linear(nn.Linear):
                     f"{name}: expected a CPU or CUDA tensor, got one on {tensor.device}"
                 )
             operands.dtype_code(name, tensor)
+        operands.check_devices("weight", weight, input=input)
         if input.dtype != weight.dtype:
             raise TypeError(f"input: expected {weight.dtype} as weight, got {input.dtype}")
         if input.shape[-1] != self.in_features:

@@ -42,7 +42,9 @@ class LSTM(nn.LSTM):
     The LSTM applies masks and scales; a site of a dropout module before it is to be folded, and a
     folded out_site ("row", "block") leaves both to the Linear behind.
 
-    Without an active site this is nn.LSTM to the last bit. float32, float64 and bfloat16, CPU.
+    Without an active site this is nn.LSTM to the last bit. float32, float64 and bfloat16, float16
+    on CUDA devices, where what is dropped of the hidden state is multiplied all the same: the
+    columns that a group keeps would have to be read there.
     ValueError for bidirectional=True and proj_size > 0, and sites that do not fit.
     """
 
@@ -196,7 +198,7 @@ class LSTM(nn.LSTM):
         if self.out_site.folded:
             self.out_site.to_consumer.give()
             return y
-        keep = mask.over(rows).to_dense() if mask.skips else mask.elements[rows.samples()]
+        keep = mask.over(rows).to_dense() if mask.skips else mask.elements[rows.samples(y.device)]
         return torch.where(keep, y * mask.scale, 0.0)
 
     def _weights(self, layer: int) -> Weights:
@@ -210,9 +212,13 @@ class LSTM(nn.LSTM):
         """The state to begin with; raises as nn.LSTM does where sizes do not fit."""
         weight = self._weights(0).inputs
         for name, tensor in (("input", x), ("weight_ih_l0", weight)):
-            if not tensor.is_cpu:
-                raise TypeError(f"{name}: expected a CPU tensor, got one on {tensor.device}")
+            if not (tensor.is_cpu or tensor.is_cuda):
+                raise TypeError(
+                    f"{name}: expected a CPU or CUDA tensor, got one on {tensor.device}"
+                )
             operands.dtype_code(name, tensor)
+        clock = self.clock.step
+        operands.check_devices("weight_ih_l0", weight, input=x, clock=clock)
         if x.dtype != weight.dtype:
             raise TypeError(f"input: expected {weight.dtype} as weight_ih_l0, got {x.dtype}")
         if hx is None:
@@ -220,6 +226,7 @@ class LSTM(nn.LSTM):
             hx = zeros, zeros
         hx = cast(hx[0])[0], cast(hx[1])[0]
         self.check_forward_args(x, hx, sizes)  # type: ignore[arg-type]
+        operands.check_devices("input", x, h_0=hx[0], c_0=hx[1])
         for name, tensor in zip(("h_0", "c_0"), hx, strict=True):
             if tensor.dtype != x.dtype:
                 raise TypeError(f"{name}: expected {x.dtype} as input, got {tensor.dtype}")

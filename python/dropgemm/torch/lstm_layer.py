@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dropgemm.matmul import matmul
+from dropgemm.tile_mask import TileMask
 from dropgemm.torch.draws import Drawn
 from dropgemm.torch.functional import TORCH
 from dropgemm.torch.recurrence import Feedback, Recurrence
@@ -40,10 +41,12 @@ def run_layer(
     back: what is dropped of the hidden state where it goes back into the layer.
     """
     feedback = Feedback(_ALL)
-    if back is not None and back.skips:
-        feedback = Feedback(back.groups, back.over(rows), None, back.scale)
+    if back is not None and back.compacts:
+        feedback = Feedback(back.groups, back.over(rows), None, float(back.scale))
+    elif back is not None and isinstance(back.scale, Tensor):
+        feedback = Feedback(_ALL, None, (back.elements * back.scale).to(x.dtype))
     elif back is not None:
-        feedback = Feedback(_ALL, None, back.elements, back.scale)
+        feedback = Feedback(_ALL, None, back.elements, float(back.scale))
     gates = _input_gates(x, rows, weights.inputs, weights.bias, inputs)
     y, h, c = Recurrence.apply(gates, weights.hidden, *state, rows, feedback)
     return y, h, c
@@ -56,10 +59,10 @@ def run_units(
 
     The hidden state of a dropped unit is 0 in all rows; its state stays as it came.
     """
-    if not units.skips:
+    if not units.compacts:
         y, h, c = run_layer(x, rows, weights, state, inputs, units)
         keep = units.elements
-        y = torch.where(keep[rows.samples()], y, 0.0)
+        y = torch.where(keep[rows.samples(y.device)], y, 0.0)
         return y, torch.where(keep, h, state[0]), torch.where(keep, c, state[1])
     results, numbers = [], []
     for samples, kept in units.groups:
@@ -75,7 +78,7 @@ def run_units(
         before = [values[samples] for values in state]
         y, *last = Recurrence.apply(
             gates, w_hh, *(take(values, 1, kept) for values in before), part,
-            Feedback(_ALL, scale=units.scale),
+            Feedback(_ALL, scale=float(units.scale)),
         )  # fmt: skip
         y = TORCH.expand(y, units.over(part, samples), 1)
         results.append((y, *(_with(old, kept, new) for old, new in zip(before, last, strict=True))))
@@ -96,13 +99,14 @@ def _input_gates(
 
     samples, kept: which of the batch these rows are of, which units the weight has; None: all.
     """
-    mask, scale = None, 1.0
+    mask: TileMask | None = None
+    scale: float | Tensor = 1.0
     if isinstance(inputs, Drawn):
         return _gates_of_tiles(x, weight, bias, inputs, kept)
     if inputs is not None and inputs.skips:
         mask, scale = inputs.over(rows, samples), inputs.scale
     elif inputs is not None:
-        keep = inputs.elements[samples or slice(None)][rows.samples()]
+        keep = inputs.elements[samples or slice(None)][rows.samples(x.device)]
         x = torch.where(keep, x * inputs.scale, 0.0)
     gates: Tensor = matmul(x, weight, trans_b=True, a_mask=mask, bias=bias, scale=scale)
     return gates

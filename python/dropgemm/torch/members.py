@@ -66,7 +66,7 @@ class GyroMembers:
         self._members = members
         self._site = site
         self._numbers = _numbers(subnets, members.count, site.settings.subnets, "subnets")
-        self._bits: dict[int, Tensor] = {}
+        self._bits: dict[tuple[int, torch.device], Tensor] = {}
         assert isinstance(site.draws, GyroDraws)
         self.keep_rate, self.scale = site.draws.keep_rate, site.draws.scale
 
@@ -75,7 +75,7 @@ class GyroMembers:
     ) -> Drawn:
         """That of the subnet that runs; of all, each for its share of the batch."""
         rows, now = batch * sample_rows, self._members.now
-        bits, height = self._of_width(width), rows // self._members.count
+        bits, height = self._of_width(width, clock.step.device), rows // self._members.count
         if now is not None:
             bits, height = bits[now : now + 1], rows
         columns = self._site.settings.tile_cols if self._site.method == "block" else 1
@@ -83,9 +83,9 @@ class GyroMembers:
         mask = TileMask.trusted(bits, TORCH, (rows, width), tile, self.keep_rate)
         return Drawn(repeat_rows(mask, repeats) if repeats != 1 else mask, self.scale)
 
-    def _of_width(self, width: int) -> Tensor:
+    def _of_width(self, width: int, device: torch.device) -> Tensor:
         """A row of bits for each subnet: they depend on seed, site and number alone."""
-        found = self._bits.get(width)
+        found = self._bits.get((width, device))
         if found is None:
             settings, block = self._site.settings, self._site.method == "block"
             count = max(self._numbers) + 1
@@ -96,9 +96,10 @@ class GyroMembers:
                 tile_cols=settings.tile_cols if block else 1,
                 draw=settings.draw or ("exact" if block else "bernoulli"),
             )  # fmt: skip
-            bits = schedule.mask(0, count, like=torch.empty(0)).bits.view(torch.int32)
-            found = bits[list(self._numbers)].view(torch.uint32)
-            self._bits[width] = found
+            like = torch.empty(0, device="cpu")
+            bits = schedule.mask(0, count, like=like).bits.view(torch.int32)
+            found = bits[list(self._numbers)].to(device).view(torch.uint32)
+            self._bits[width, device] = found
         return found
 
 
@@ -120,7 +121,8 @@ class PatternMembers:
         """That of the step that stands for the subnet that runs."""
         assert self._members.now is not None
         rows = self._rows or repeats * batch * sample_rows
-        return self._draws.draw(self._numbers[self._members.now], 0, rows, width)
+        step = TORCH.at(self._numbers[self._members.now], clock.step)
+        return self._draws.draw(step, 0, rows, width)
 
 
 def _numbers(subnets: Subnets, count: int, most: int, what: str) -> tuple[int, ...]:

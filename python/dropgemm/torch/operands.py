@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
@@ -35,37 +35,71 @@ def dtype_code(name: str, tensor: torch.Tensor) -> int:
     """The core's number for a dtype; TypeError for one that it does not take."""
     code = DTYPES.get(tensor.dtype)
     if code is None:
-        if tensor.dtype is torch.float16 and tensor.is_cuda:
+        if tensor.dtype is torch.float16 and on_cuda(tensor):
             return _FLOAT16
         *most, last = map(str, DTYPES)
         raise TypeError(f"{name}: expected {', '.join(most)} or {last}, got {tensor.dtype}")
     return code
 
 
+def on_host(tensor: torch.Tensor) -> bool:
+    """Whether the core may read a tensor at once."""
+    return tensor.is_cpu
+
+
+def on_cuda(tensor: torch.Tensor) -> bool:
+    """Whether the cuda backend works on a tensor."""
+    return tensor.is_cuda
+
+
 def stream(tensor: torch.Tensor) -> int | None:
     """Where the core's call on a tensor runs: the handle of the current stream of its CUDA device,
     or None on the CPU."""
-    if not tensor.is_cuda:
+    if not on_cuda(tensor):
         return None
     return int(torch.cuda.current_stream(tensor.device).cuda_stream)
+
+
+def deterministic() -> bool:
+    """Whether torch.use_deterministic_algorithms was told True."""
+    return bool(torch.are_deterministic_algorithms_enabled())
+
+
+def same_device(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Whether two tensors lie on one device; both on the CPU costs least."""
+    return (first.is_cpu and second.is_cpu) or first.device == second.device
+
+
+def check_devices(name: str, first: torch.Tensor, **others: torch.Tensor | None) -> None:
+    """TypeError for a tensor on another device than `first`, which is operand `name`: its address
+    would mean nothing there."""
+    for other, tensor in others.items():
+        if tensor is not None and not same_device(first, tensor):
+            raise TypeError(
+                f"{other}: expected a tensor on {first.device} like {name}, "
+                f"got one on {tensor.device}"
+            )
 
 
 def check_matrix(name: str, tensor: torch.Tensor) -> None:
     """Raises TypeError and ValueError where matrix() would."""
     if tensor.dim() != 2 or tensor.dtype not in DTYPES:
-        _refuse(name, tensor, 2)
+        _checked_code(name, tensor, 2)
 
 
-def _refuse(name: str, tensor: torch.Tensor, dimensions: int) -> NoReturn:
-    dtype_code(name, tensor)
-    raise ValueError(f"{name}: expected a {dimensions}-D tensor, got {tensor.dim()}-D")
+def _checked_code(name: str, tensor: torch.Tensor, dimensions: int) -> int:
+    """The core's number for a dtype that is none of every backend's, or an error."""
+    code = dtype_code(name, tensor)
+    if tensor.dim() != dimensions:
+        raise ValueError(f"{name}: expected a {dimensions}-D tensor, got {tensor.dim()}-D")
+    return code
 
 
 def matrix(name: str, tensor: torch.Tensor) -> tuple[int, ...]:
     """(address, dtype, rows, cols, row stride, col stride)."""
     shape, code = tensor.shape, DTYPES.get(tensor.dtype)
     if code is None or len(shape) != 2:
-        _refuse(name, tensor, 2)
+        code = _checked_code(name, tensor, 2)
     return (tensor.data_ptr(), code, *shape, *tensor.stride())
 
 
@@ -75,7 +109,7 @@ def vector(name: str, tensor: torch.Tensor | None) -> tuple[int, ...] | None:
         return None
     shape, code = tensor.shape, DTYPES.get(tensor.dtype)
     if code is None or len(shape) != 1:
-        _refuse(name, tensor, 1)
+        code = _checked_code(name, tensor, 1)
     return (tensor.data_ptr(), code, *shape, *tensor.stride())
 
 

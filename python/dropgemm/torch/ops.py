@@ -7,6 +7,7 @@ transposed] and its keep hint. This file registers; dropgemm.torch.functional is
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ _PRODUCT = (
     "Tensor? b_bits, SymInt[] b_layout, float b_keep, "
     "Tensor? out_bits, SymInt[] out_layout, float out_keep, "
     "bool trans_a, bool trans_b, int activation, float scale, Tensor? scale_tensor, "
-    "float out_scale, Tensor? out_scale_tensor, int precision"
+    "float out_scale, Tensor? out_scale_tensor, int precision, bool deterministic"
 )
 
 
@@ -47,6 +48,11 @@ def _matmul(
 ) -> Tensor:
     product = Product.from_flat(flat)
     product.check()
+    operands.check_devices(
+        "a", a, b=b, bias=bias, addend=addend, a_bits=product.a_mask.bits,
+        b_bits=product.b_mask.bits, out_bits=product.out_mask.bits, scale=product.scale_tensor,
+        out_scale=product.out_scale_tensor, out=out,
+    )  # fmt: skip
     return calls.multiply(a, b, bias, addend, product, out)
 
 
@@ -67,7 +73,8 @@ def _matmul_out_shape(*arguments: Any) -> None:
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, precision: int, *flat: Any) -> Tensor:
     y = _linear_shape(x, weight)
-    calls.forward(x, weight, bias, _checked_layer(flat), operands.resolved(precision), y)
+    layer = _checked_layer(flat, x, weight=weight, bias=bias)
+    calls.forward(x, weight, bias, layer, operands.resolved(precision), y)
     return y
 
 
@@ -78,7 +85,7 @@ def _linear_shape(x: Tensor, weight: Tensor, *_: Any) -> Tensor:
 
 
 def _linear_input_grad(dy: Tensor, x: Tensor, weight: Tensor, precision: int, *flat: Any) -> Tensor:
-    layer = _checked_layer(flat)
+    layer = _checked_layer(flat, x, dy=dy, weight=weight)
     return calls.input_grad(dy, x, weight, layer, operands.resolved(precision))
 
 
@@ -89,7 +96,7 @@ def _linear_input_grad_shape(dy: Tensor, x: Tensor, *_: Any) -> Tensor:
 def _linear_weight_grad(
     dy: Tensor, x: Tensor, weight: Tensor, with_bias: bool, precision: int, *flat: Any
 ) -> tuple[Tensor, Tensor]:
-    layer = _checked_layer(flat)
+    layer = _checked_layer(flat, x, dy=dy, weight=weight)
     return calls.weight_grad(dy, x, weight, layer, operands.resolved(precision), with_bias)
 
 
@@ -99,9 +106,13 @@ def _linear_weight_grad_shape(
     return torch.empty_like(weight), weight.new_empty(weight.shape[0] if with_bias else 0)
 
 
-def _checked_layer(flat: tuple[Any, ...]) -> Layer:
+def _checked_layer(flat: tuple[Any, ...], x: Tensor, **tensors: Tensor | None) -> Layer:
     layer = Layer.from_flat(flat)
     layer.check()
+    operands.check_devices(
+        "input", x, **tensors, in_bits=layer.inputs.bits, weight_bits=layer.weights.bits,
+        out_bits=layer.outputs.bits, scale=layer.scale_tensor,
+    )  # fmt: skip
     return layer
 
 
@@ -133,7 +144,7 @@ def _gyro_mask(
     site, *schedule = arguments
     _core.gyro_mask(
         bits.data_ptr(), rows, cols, tile_rows, tile_cols, p, exact, unsigned_seed(seed), site,
-        (_step_address(step),), *schedule,
+        _number("step", step, step), *schedule,
     )  # fmt: skip
     return bits
 
@@ -149,10 +160,11 @@ def _bernoulli_mask(
     site: int, call: int, first_row: int,
 ) -> Tensor:  # fmt: skip
     bits = _empty_bits(step, rows, cols, tile_rows, tile_cols)
-    _check_integer("key", key)
+    seed = _number("key", key, step)
     _core.bernoulli_mask(
-        bits.data_ptr(), rows, cols, tile_rows, tile_cols, p, unsigned_seed(int(key)), site,
-        (_step_address(step),), call, first_row, stream=operands.stream(step),
+        bits.data_ptr(), rows, cols, tile_rows, tile_cols, p,
+        unsigned_seed(seed) if isinstance(seed, int) else seed, site, _number("step", step, step),
+        call, first_row, stream=operands.stream(step),
     )  # fmt: skip
     return bits
 
@@ -170,11 +182,11 @@ def _pattern_mask(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     bits = _empty_bits(step, rows, cols, tile_rows, tile_cols)
     scale = step.new_empty((), dtype=torch.float32)
-    _check_integer("call", call)
+    thresholds = _beside(thresholds, step.device)
     _core.pattern_mask(
         bits.data_ptr(), rows, cols, tile_rows, tile_cols, tiles, skew, linear, period, offset,
-        operands.thresholds(thresholds), unsigned_seed(seed), site, (_step_address(step),),
-        int(call), scale.data_ptr(), stream=operands.stream(step),
+        operands.thresholds(thresholds), unsigned_seed(seed), site, _number("step", step, step),
+        _number("call", call, step), scale.data_ptr(), stream=operands.stream(step),
     )  # fmt: skip
     return bits, scale
 
@@ -187,22 +199,54 @@ def _pattern_mask_shape(
     return step.new_empty(shape, dtype=torch.int32), step.new_empty((), dtype=torch.float32)
 
 
-def _check_integer(name: str, tensor: Tensor) -> None:
+def _number(name: str, tensor: Tensor, step: Tensor) -> int | tuple[int]:
+    """A number as the core takes it: where it lies beside the step, or its value from the CPU.
+
+    A graph that is captured replays with what lies on the device then, and with a value as it was.
+    """
     if tensor.dtype != torch.int64 or tensor.dim() != 0:
         raise TypeError(
             f"{name}: expected torch.int64 of no dimension, got {tensor.dtype} of shape "
             f"{tuple(tensor.shape)}"
         )
+    if tensor.device == step.device:
+        return (tensor.data_ptr(),)
+    if tensor.is_cpu:
+        return int(tensor)
+    raise TypeError(
+        f"{name}: expected a tensor on {step.device} like step, or on the CPU, "
+        f"got one on {tensor.device}"
+    )
 
 
-def _step_address(step: Tensor) -> int:
-    _check_integer("step", step)
-    return step.data_ptr()
+def _beside(thresholds: Tensor | None, device: torch.device) -> Tensor | None:
+    """A distribution's thresholds on a device."""
+    if thresholds is None or thresholds.device == device or not thresholds.is_cpu:
+        return thresholds
+    return _on_device(thresholds.numpy().tobytes(), device)
+
+
+@functools.cache
+def _on_device(words: bytes, device: torch.device) -> Tensor:
+    """Copied once for all steps, as a distribution stays as it is, and kept for graphs that were
+    captured with it."""
+    if torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            "thresholds: expected a call before a CUDA graph is captured, which puts them on "
+            f"{device}, got none"
+        )
+    source = torch.frombuffer(bytearray(words), dtype=torch.int64).pin_memory()
+    copy = source.to(device, non_blocking=True)
+    # Other streams will read it. An event is no synchronization that PyTorch warns of.
+    copied = torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(device))
+    copied.synchronize()
+    return copy
 
 
 def _expand_mask(bits: Tensor, layout: list[int]) -> Tensor:
     operands.mask(bits, layout, 1.0)
-    if bits.is_cuda:
+    if operands.on_cuda(bits):
         return dense_mask(bits, layout)
     out = _expand_mask_shape(bits, layout)
     _core.mask_to_dense(operands.mask(bits, layout, 1.0), out.data_ptr())
@@ -218,8 +262,11 @@ def dense_mask(bits: Tensor, layout: list[int]) -> Tensor:
     words = bits.view(torch.int32).reshape(lines, -1, 1)
     tiles = (words >> torch.arange(32, dtype=torch.int32, device=bits.device) & 1).bool()
     tiles = tiles.reshape(lines, -1)[:, :columns]
-    over_rows = tiles.repeat_interleave(tile_rows, 0)[:rows]
-    return over_rows.repeat_interleave(tile_cols, 1)[:, :cols]
+    if tile_rows > 1:
+        tiles = tiles.repeat_interleave(tile_rows, 0)[:rows]
+    if tile_cols > 1:
+        tiles = tiles.repeat_interleave(tile_cols, 1)[:, :cols]
+    return tiles.contiguous()
 
 
 def _expand_mask_shape(bits: Tensor, layout: list[int]) -> Tensor:
@@ -228,6 +275,7 @@ def _expand_mask_shape(bits: Tensor, layout: list[int]) -> Tensor:
 
 def _compact(x: Tensor, bits: Tensor, layout: list[int], axis: int, size: int) -> Tensor:
     _check_compact(layout, axis)
+    operands.check_devices("x", x, bits=bits)
     if size < 0:
         raise ValueError(f"size: expected at least 0, got {size}")
     xc = _compact_shape(x, bits, layout, axis, size)
@@ -256,6 +304,7 @@ def _compact_shape(x: Tensor, bits: Tensor, layout: list[int], axis: int, size: 
 
 def _expand(xc: Tensor, bits: Tensor, layout: list[int], axis: int) -> Tensor:
     _check_compact(layout, axis)
+    operands.check_devices("xc", xc, bits=bits)
     x = _expand_shape(xc, bits, layout, axis)
     matrix = compact_matrix(xc, (layout[2], layout[3]), axis)  # which may be a copy: keep it
     _core.expand(

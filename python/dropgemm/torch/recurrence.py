@@ -20,7 +20,7 @@ class Feedback(NamedTuple):
     """What of the hidden state a layer gets back at the next step, the same at all of them.
 
     groups: the samples that share kept units. mask: the same over the rows [total, hidden]; or
-    elements: bool [batch, hidden], where each sample has its own. scale: of what is kept.
+    elements [batch, hidden], by which each sample is multiplied. scale: of what is kept.
     """
 
     groups: tuple[Group, ...]
@@ -157,14 +157,20 @@ def _product(
     scale: float,
     precision: int,
     *,
+    trans_a: bool = False,
+    trans_b: bool = False,
     addend: Tensor | None = None,
-    **rest: Any,
+    b_mask: Any = None,
 ) -> None:
-    if addend is not None:
-        rest["addend"] = operands.matrix("addend", addend)
+    if operands.on_cuda(a):  # where nothing is compacted, and PyTorch's own is as good
+        left, right = a.T if trans_a else a, b.T if trans_b else b
+        beta = 0.0 if addend is None else 1.0
+        torch.addmm(out if addend is None else addend, left, right, beta=beta, alpha=scale, out=out)
+        return
     _core.matmul(
         operands.matrix("a", a), operands.matrix("b", b), operands.matrix("out", out),
-        scale=scale, precision=precision, **rest,
+        b_mask=b_mask, trans_a=trans_a, trans_b=trans_b, scale=scale, precision=precision,
+        addend=None if addend is None else operands.matrix("addend", addend),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dropgemm.framework import ceil_div
 from dropgemm.tile_mask import TileMask
+from dropgemm.torch import operands
 from dropgemm.torch.functional import TORCH
 from dropgemm.torch.site import Site
 
@@ -55,11 +56,11 @@ class Rows(NamedTuple):
         """The steps of the longest."""
         return len(self.steps)
 
-    def samples(self) -> Tensor:
+    def samples(self, device: torch.device) -> Tensor:
         """The sample of each row."""
-        numbers = torch.empty(self.total, dtype=torch.int64)
+        numbers = torch.empty(self.total, dtype=torch.int64, device=device)
         for rows, size in zip(self.steps, self.sizes, strict=True):
-            numbers[rows] = torch.arange(size)
+            numbers[rows] = torch.arange(size, device=device)
         return numbers
 
     def part(self, samples: slice) -> tuple[Tensor, Rows]:
@@ -115,18 +116,26 @@ class SequenceMask:
         self._width = width
         self.skips = site.skips
         self._mask, scale = site.draw(rows.batch, rows.length if site.skips else 1, width)
-        self.scale = float(scale)
+        # What lies on a device stays there.
+        self.scale = float(scale) if operands.on_host(self._mask.bits) else scale
         self._group = ceil_div(self._mask.tile[0], rows.length) if site.skips else 1
+
+    @property
+    def compacts(self) -> bool:
+        """Whether what is dropped can be taken out of weights: the kept columns are read."""
+        return self.skips and not operands.on_cuda(self._mask.bits)
 
     @cached_property
     def elements(self) -> Tensor:
-        """bool [batch, features], of a mask of single elements."""
+        """bool [batch, features]."""
+        if self.skips:
+            return self._kept.repeat_interleave(self._group, 0)[: self._batch]
         elements: Tensor = self._mask.to_dense()
         return elements
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """The groups of samples, of a mask that skips."""
+        """The groups of samples, of a mask that compacts."""
         starts = range(0, self._batch, self._group)
         return tuple(
             Group(slice(start, min(start + self._group, self._batch)), _columns(keep))
@@ -142,7 +151,8 @@ class SequenceMask:
             if rows.samples_first and first == below * self._group:
                 height = self._group * self._length
             else:
-                bits, height = bits[(rows.samples() + first) // self._group - below], 1
+                of_rows = (rows.samples(bits.device) + first) // self._group - below
+                bits, height = bits[of_rows], 1
         return self._tiles(bits, rows.total, height)
 
     @cached_property

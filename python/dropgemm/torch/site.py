@@ -12,6 +12,7 @@ from dropgemm.arrays import to_integer, to_rate
 from dropgemm.masks import SITE_END
 from dropgemm.methods import METHODS, Method
 from dropgemm.tile_mask import TileMask
+from dropgemm.torch import operands
 from dropgemm.torch.clock import Clock
 from dropgemm.torch.draws import Drawn, GyroDraws, Settings, make_draws
 from dropgemm.torch.handover import Handover
@@ -128,6 +129,7 @@ class Site:
 
     def draw_for(self, input: Tensor) -> Drawn:
         """The mask over the rows of an input [..., features], or [features]."""
+        self._check_device(input)
         at, shape = self.batch_dim(input), input.shape
         if len(shape) <= 2:
             return self.draw(shape[0] if len(shape) == 2 else 1)
@@ -156,6 +158,7 @@ class Site:
         """`input` with its dropped elements 0 and the others scaled: a pass of its own."""
         if input.numel() == 0:
             return input
+        self._check_device(input)
         if self.skips:
             self.check_width("input", input.shape[-1])
             # A row pattern is the same for all rows: one of them will do.
@@ -177,6 +180,14 @@ class Site:
             raise ValueError(
                 f"{name}: expected last dimension {self.features} (the features of site "
                 f"{self.id}), got {width}"
+            )
+
+    def _check_device(self, input: Tensor) -> None:
+        step = self.clock.step
+        if not operands.same_device(step, input):
+            raise TypeError(
+                f"input: expected a tensor on {step.device} as the clock of site {self.id}, "
+                f"got one on {input.device}; .to() of the whole model takes the clock along"
             )
 
     def __repr__(self) -> str:
