@@ -100,7 +100,8 @@ struct GemmShape {
 [[nodiscard]] Status gemm(const Context& ctx, const GemmArgs& args);
 
 // The bytes of workspace that gemm() takes for arguments of these shapes, tiles, keep_hints and
-// dtypes with this context; looks at no bits and no elements.
+// dtypes with this context, on whichever of its devices; looks at no bits and no elements, nor at
+// where they lie.
 [[nodiscard]] Status gemm_workspace_bytes(const Context& ctx, const GemmArgs& args,
                                           std::size_t* bytes);
 

@@ -1,4 +1,5 @@
-// matmul and matmul_plan: the one operator (dropgemm/gemm.h), every field of GemmArgs reachable.
+// matmul and what is known of it before: the one operator (dropgemm/gemm.h), every field of GemmArgs
+// reachable.
 #include <string>
 
 #include <nanobind/stl/string.h>
@@ -145,6 +146,12 @@ std::string matmul_plan(const GemmCall& call) {
   return to_string(plan);
 }
 
+std::size_t matmul_workspace_bytes(const GemmCall& call) {
+  std::size_t bytes = 0;
+  raise_if_error(gemm_workspace_bytes(call.context, call.args, &bytes));
+  return bytes;
+}
+
 }  // namespace
 
 void bind_gemm(nb::module_& module) {
@@ -159,6 +166,9 @@ void bind_gemm(nb::module_& module) {
   def_product(module, "matmul_plan",
               "How the backend would go about the same call: 'pruned units 128x32x32 work 0.25'.",
               matmul_plan);
+  def_product(module, "matmul_workspace_bytes",
+              "The scratch memory that the same call takes, wherever its operands lie.",
+              matmul_workspace_bytes);
 }
 
 }  // namespace dropgemm::python

@@ -376,11 +376,12 @@ std::int32_t gemm_plan(const Context* /*ctx*/, const GemmArgs* args, GemmPlan* p
 
 std::int32_t gemm_workspace_bytes(const Context* /*ctx*/, const GemmArgs* args,
                                   std::size_t* bytes) {
+  *bytes = 0;
   const Device* device = nullptr;
-  const Status status = device_of(*args, &device);
-  if (!status.ok()) return static_cast<std::int32_t>(status.code());
-  *bytes = workspace_of(*device, *args);
-  return 0;
+  for (std::int32_t index = 0; index < device_count(); ++index) {
+    if (find_device(index, &device).ok()) *bytes = std::max(*bytes, workspace_of(*device, *args));
+  }
+  return static_cast<std::int32_t>(check_machine().code());
 }
 
 std::int32_t gemm(const Context* ctx, const GemmArgs* args, ErrorText error) {

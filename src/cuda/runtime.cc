@@ -147,6 +147,8 @@ Status read_machine(std::vector<Device>* devices) {
 
 Status check_machine() { return machine().status; }
 
+std::int32_t device_count() { return static_cast<std::int32_t>(machine().devices.size()); }
+
 Status find_device(std::int32_t index, const Device** device) {
   const Machine& here = machine();
   DROPGEMM_RETURN_IF_ERROR(here.status);

@@ -36,6 +36,9 @@ Status read_machine(std::vector<Device>* devices);
 // The same, read once in the life of the process.
 Status check_machine();
 
+// 0 on a machine that can run nothing.
+[[nodiscard]] std::int32_t device_count();
+
 // What is known of a device.
 // Errors: kUnsupported for a device older than kLeastArch.
 Status find_device(std::int32_t index, const Device** device);

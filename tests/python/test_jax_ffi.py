@@ -12,7 +12,7 @@ from dropgemm.jax import ffi
 X = jnp.ones((4, 6))
 BITS = jnp.full((2, 1), 3, jnp.uint32)
 LAYOUT = (4, 6, 2, 3, 0)  # of a mask of X with those bits
-STEP = jnp.int32(3)
+STEP = jnp.array([3, 0], jnp.uint32)
 F32, U32 = jnp.float32, jnp.uint32
 
 ATTRIBUTES = {
@@ -20,7 +20,8 @@ ATTRIBUTES = {
         **{f"{name}_mask": np.zeros(0, np.int64) for name in ("a", "b", "out")},
         **{f"{name}_keep": np.float64(1) for name in ("a", "b", "out")},
         **dict.fromkeys(
-            ("trans_a", "bias", "addend", "scale_array", "out_scale_array", "aux_out"), np.False_
+            ("trans_a", "bias", "addend", "scale_array", "out_scale_array", "aux_out", "workspace"),
+            np.False_,
         ),
         "trans_b": np.True_,
         "scale": np.float64(1),
@@ -38,11 +39,12 @@ ATTRIBUTES = {
     },
     "pattern_mask": {
         "layout": (4, 6, 4, 1), "tiles": np.False_, "skew": 1, "linear": np.False_,
-        "thresholds": (1 << 31, 1 << 32), "seed": 0, "site": 0, "call": 0,
+        "seed": 0, "site": 0, "call": 0,
     },
     "compact": {"mask": LAYOUT, "axis": 1},
     "expand": {"mask": LAYOUT, "axis": 1},
 }  # fmt: skip
+ATTRIBUTES["matmul_in_workspace"] = ATTRIBUTES["matmul"]
 
 
 def call(name, operands, results, **changes):
@@ -60,6 +62,7 @@ def call(name, operands, results, **changes):
 SQUARE = [((4, 4), F32)]
 WORDS = [((2, 1), U32)]
 ROW = [((1, 1), U32), ((), F32)]
+DRAWN = (STEP, jnp.array([[1 << 31, 0], [0, 1]], jnp.uint32))  # of periods 1 and 2
 
 
 def test_calls_that_are_right_are_carried_out():
@@ -70,7 +73,9 @@ def test_calls_that_are_right_are_carried_out():
     drawn = dg.bernoulli_mask(4, 6, 0.5, seed=0, site=0, step=3, tile=(2, 3))
     np.testing.assert_array_equal(bits, drawn.bits)
     assert call("gyro_mask", (STEP,), WORDS)[0].shape == (2, 1)
-    assert float(call("pattern_mask", (STEP,), ROW)[1]) in (1.0, 2.0)
+    assert float(call("pattern_mask", DRAWN, ROW)[1]) in (1.0, 2.0)
+    y, _ = call("matmul_in_workspace", (X, X), [*SQUARE, ((5,), jnp.uint8)], workspace=np.True_)
+    np.testing.assert_array_equal(y, X @ X.T)
     (xc,) = call("compact", (X, BITS), [((4, 6), F32)])
     np.testing.assert_array_equal(call("expand", (xc, BITS), [((4, 6), F32)])[0], X)
 
@@ -88,23 +93,26 @@ BAD = {
     "addend": (("matmul", (X, X, X), SQUARE), {"addend": np.True_}, "addend: expected shape"),
     "scale": (("matmul", (X, X, X[0, :1]), SQUARE), {"scale_array": np.True_},
               "scale: expected a 0-D array, got 1-D"),
-    "scale dtype": (("matmul", (X, X, STEP), SQUARE), {"out_scale_array": np.True_},
+    "scale dtype": (("matmul", (X, X, STEP[0]), SQUARE), {"out_scale_array": np.True_},
                     "out_scale: expected float32"),
     "no aux": (("matmul", (X, X), SQUARE), {"aux_out": np.True_}, "aux_out: expected a result"),
     "aux": (("matmul", (X, X), [*SQUARE, ((4, 3), F32)]), {"aux_out": np.True_},
             "aux_out: expected shape"),
+    "no workspace": (("matmul", (X, X), SQUARE), {"workspace": np.True_},
+                     "workspace: expected a result"),
     "activation": (("matmul", (X, X), SQUARE), {"activation": np.int64(9)}, "activation: expected"),
     "layout": (("matmul", (X, X, BITS), SQUARE), {"a_mask": LAYOUT[:4]},
                "a_mask: expected a layout of 5 numbers, got 4"),
     "tile": (("matmul", (X, X, BITS), SQUARE), {"a_mask": (4, 6, 0, 3, 0)},
              "a_mask: expected at most .* tiles of at least 1"),
     "few bits": (("matmul", (X, X, BITS[:1]), SQUARE), {"a_mask": LAYOUT},
-                 "a_mask: expected 2 words of bits, got 1"),
+                 "a_mask: expected 2 words, got 1"),
     "bits dtype": (("matmul", (X, X, BITS.astype(jnp.int32)), SQUARE), {"a_mask": LAYOUT},
-                   "a_mask: expected bits of uint32"),
+                   "a_mask: expected words of uint32"),
     "mask shape": (("matmul", (X, X, BITS), SQUARE), {"a_mask": (4, 3, 2, 3, 0)}, "a_mask: expec"),
-    "step dtype": (("bernoulli_mask", (X[0, 0],), WORDS), {}, "step: expected int32, uint32"),
-    "step rank": (("bernoulli_mask", (STEP[None],), WORDS), {}, "step: expected a 0-D array"),
+    "step dtype": (("bernoulli_mask", (X[0, :2],), WORDS), {}, "step: expected words of uint32"),
+    "step rank": (("bernoulli_mask", (STEP[0],), WORDS), {}, "step: expected a 1-D array"),
+    "step size": (("bernoulli_mask", (STEP[:1],), WORDS), {}, "step: expected 2 words, got 1"),
     "words": (("bernoulli_mask", (STEP,), [((3, 1), U32)]), {}, "bits: expected 2 words"),
     "overflow": (("bernoulli_mask", (STEP,), WORDS),
                  {"layout": (1 << 32, 1 << 37, 1, 1)}, "mask: expected at most 2\\^60 elements"),
@@ -112,10 +120,13 @@ BAD = {
     "site": (("gyro_mask", (STEP,), WORDS), {"site": -1}, "site: expected"),
     "subnets": (("gyro_mask", (STEP,), WORDS), {"subnets": 0}, "subnets: expected"),
     "part": (("gyro_mask", (STEP,), WORDS), {"first": 8, "batch": 4}, "expected"),
-    "periods": (("pattern_mask", (STEP,), ROW), {"thresholds": ()}, "expected"),
-    "skew": (("pattern_mask", (STEP,), [((1, 1), U32), ((), F32)]),
+    "periods": (("pattern_mask", (STEP, DRAWN[1][:0]), ROW), {}, "periods: expected"),
+    "thresholds": (("pattern_mask", (STEP, DRAWN[1][:, :1]), ROW), {},
+                   "thresholds: expected 4 words, got 2"),
+    "thresholds' rank": (("pattern_mask", (STEP, STEP), ROW), {}, "thresholds: expected a 2-D"),
+    "skew": (("pattern_mask", DRAWN, [((1, 1), U32), ((), F32)]),
              {"tiles": np.True_, "layout": (4, 6, 4, 1)}, "expected"),
-    "period's dtype": (("pattern_mask", (STEP,), [((1, 1), U32), ((), jnp.int32)]), {},
+    "period's dtype": (("pattern_mask", DRAWN, [((1, 1), U32), ((), jnp.int32)]), {},
                        "scale: expected float32"),
     "axis": (("compact", (X, BITS), [((4, 6), F32)]), {"axis": 9}, "axis: expected"),
     "room": (("compact", (X, BITS), [((4, 2), F32)]), {}, "size: expected at least 6, got 2"),

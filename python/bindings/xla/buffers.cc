@@ -16,8 +16,11 @@ Status to_dtype(const char* name, ffi::DataType type, DType* dtype) {
     case ffi::DataType::BF16:
       *dtype = DType::kBFloat16;
       return {};
+    case ffi::DataType::F16:
+      *dtype = DType::kFloat16;
+      return {};
     default:
-      return Status::invalid_type(name, "float32, float64 or bfloat16",
+      return Status::invalid_type(name, "float32, float64, bfloat16 or float16",
                                   "XLA's type " + std::to_string(static_cast<int>(type)));
   }
 }
@@ -28,13 +31,21 @@ Status check_rank(const char* name, const ffi::AnyBuffer& buffer, std::size_t ra
                          std::to_string(buffer.dimensions().size()) + "-D");
 }
 
-Status check_words(const char* name, const ffi::AnyBuffer& bits, std::int64_t words) {
-  if (bits.element_type() != ffi::DataType::U32) {
-    return Status::invalid_type(name, "bits of uint32", "another type");
+Status check_words(const char* name, const ffi::AnyBuffer& buffer, std::int64_t words) {
+  if (buffer.element_type() != ffi::DataType::U32) {
+    return Status::invalid_type(name, "words of uint32", "another type");
   }
-  const auto size = static_cast<std::int64_t>(bits.element_count());
+  const auto size = static_cast<std::int64_t>(buffer.element_count());
   if (size == words) return {};
-  return Status::invalid(name, std::to_string(words) + " words of bits", std::to_string(size));
+  return Status::invalid(name, std::to_string(words) + " words", std::to_string(size));
+}
+
+// Numbers of 64 bits, each as two of 32.
+Status to_halves(const char* name, const ffi::AnyBuffer& buffer, std::int64_t numbers,
+                 const void** data) {
+  DROPGEMM_RETURN_IF_ERROR(check_words(name, buffer, 2 * numbers));
+  *data = buffer.untyped_data();
+  return {};
 }
 
 Status check_layout(const char* name, Layout layout, std::size_t size) {
@@ -96,21 +107,21 @@ Status to_float_scalar(const char* name, const ffi::AnyBuffer& buffer, float** d
   return {};
 }
 
-Status to_step(const ffi::AnyBuffer& buffer, std::int64_t* step) {
-  DROPGEMM_RETURN_IF_ERROR(check_rank("step", buffer, 0));
-  switch (buffer.element_type()) {
-    case ffi::DataType::S32:
-      *step = *static_cast<const std::int32_t*>(buffer.untyped_data());
-      return {};
-    case ffi::DataType::U32:
-      *step = *static_cast<const std::uint32_t*>(buffer.untyped_data());
-      return {};
-    case ffi::DataType::S64:
-      *step = *static_cast<const std::int64_t*>(buffer.untyped_data());
-      return {};
-    default:
-      return Status::invalid_type("step", "int32, uint32 or int64", "another type");
-  }
+Status to_step(const ffi::AnyBuffer& buffer, StepRef* step) {
+  DROPGEMM_RETURN_IF_ERROR(check_rank("step", buffer, 1));
+  const void* data = nullptr;
+  DROPGEMM_RETURN_IF_ERROR(to_halves("step", buffer, 1, &data));
+  step->device = static_cast<const std::int64_t*>(data);
+  return {};
+}
+
+Status to_thresholds(const ffi::AnyBuffer& buffer, PatternDraw* draw) {
+  DROPGEMM_RETURN_IF_ERROR(check_rank("thresholds", buffer, 2));
+  const void* data = nullptr;
+  draw->periods = buffer.dimensions()[0];
+  DROPGEMM_RETURN_IF_ERROR(to_halves("thresholds", buffer, draw->periods, &data));
+  draw->thresholds = static_cast<const std::uint64_t*>(data);
+  return {};
 }
 
 Status to_mask(const char* name, const ffi::AnyBuffer& bits, Layout layout, double keep_hint,

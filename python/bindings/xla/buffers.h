@@ -1,5 +1,6 @@
 // How XLA's buffers become what the core takes: no copy, and every kind, rank and size checked here
 // or by the core, since the caller of a foreign function may be anything that writes XLA programs.
+// Values are never read: they may lie on a GPU.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +9,7 @@
 
 #include "dropgemm/mask.h"
 #include "dropgemm/matrix.h"
+#include "dropgemm/pattern.h"
 #include "dropgemm/status.h"
 #include "dropgemm/tile_mask.h"
 #include "xla/ffi/api/ffi.h"
@@ -31,8 +33,10 @@ using Result = ffi::Result<ffi::AnyBuffer>;
                                std::int64_t size, void** data);
 // float32 [].
 [[nodiscard]] Status to_float_scalar(const char* name, const ffi::AnyBuffer& buffer, float** data);
-// int32, int64 or uint32 []: as an int64.
-[[nodiscard]] Status to_step(const ffi::AnyBuffer& buffer, std::int64_t* step);
+// uint32 [2], the halves of an int64, the low one first: JAX has none of its own unless told to.
+[[nodiscard]] Status to_step(const ffi::AnyBuffer& buffer, StepRef* step);
+// uint32 [periods, 2], likewise.
+[[nodiscard]] Status to_thresholds(const ffi::AnyBuffer& buffer, PatternDraw* draw);
 
 // layout: [rows, cols, tile rows, tile cols, transposed], of the mask as it is passed.
 [[nodiscard]] Status to_mask(const char* name, const ffi::AnyBuffer& bits, Layout layout,

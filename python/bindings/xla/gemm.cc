@@ -1,11 +1,13 @@
 // The product (dropgemm/gemm.h): operands a, b, then those of the optional ones that are there;
-// results d, then those that are asked for.
+// results d, then those that are asked for. A workspace is a result that nobody reads: memory that
+// XLA keeps for the call, also where it replays a graph of it.
 #include "dropgemm/gemm.h"
 
 #include <cfenv>
 #include <optional>
 
 #include "buffers.h"
+#include "place.h"
 #include "targets.h"
 
 namespace dropgemm::python {
@@ -16,10 +18,27 @@ struct ProductAttrs {
   double a_keep = 1.0, b_keep = 1.0, out_keep = 1.0;
   bool trans_a = false, trans_b = false;
   bool bias = false, addend = false, scale_array = false, out_scale_array = false;
-  bool aux_out = false;
+  bool aux_out = false, workspace = false;
   double scale = 1.0, out_scale = 1.0;
   std::int64_t activation = 0, precision = 0;
 };
+
+}  // namespace dropgemm::python
+
+XLA_FFI_REGISTER_STRUCT_ATTR_DECODING(
+    dropgemm::python::ProductAttrs, xla::ffi::StructMember<dropgemm::python::Layout>("a_mask"),
+    xla::ffi::StructMember<dropgemm::python::Layout>("b_mask"),
+    xla::ffi::StructMember<dropgemm::python::Layout>("out_mask"),
+    xla::ffi::StructMember<double>("a_keep"), xla::ffi::StructMember<double>("b_keep"),
+    xla::ffi::StructMember<double>("out_keep"), xla::ffi::StructMember<bool>("trans_a"),
+    xla::ffi::StructMember<bool>("trans_b"), xla::ffi::StructMember<bool>("bias"),
+    xla::ffi::StructMember<bool>("addend"), xla::ffi::StructMember<bool>("scale_array"),
+    xla::ffi::StructMember<bool>("out_scale_array"), xla::ffi::StructMember<bool>("aux_out"),
+    xla::ffi::StructMember<bool>("workspace"), xla::ffi::StructMember<double>("scale"),
+    xla::ffi::StructMember<double>("out_scale"), xla::ffi::StructMember<std::int64_t>("activation"),
+    xla::ffi::StructMember<std::int64_t>("precision"));
+
+namespace dropgemm::python {
 
 namespace {
 
@@ -122,8 +141,18 @@ Status Product::write(const ProductAttrs& attrs, const ffi::RemainingRets& rest)
   return to_matrix("aux_out", **buffer, &args.aux_out);
 }
 
+// The last of the results, where there is one.
+Status find_workspace(const ProductAttrs& attrs, const ffi::RemainingRets& rest, Context* context) {
+  auto buffer = rest.get<ffi::AnyBuffer>(attrs.aux_out ? 1 : 0);
+  if (!buffer.has_value()) return Status::invalid("workspace", "a result", "none");
+  context->workspace_bytes = (*buffer)->size_bytes();
+  context->workspace = context->workspace_bytes > 0 ? (*buffer)->untyped_data() : nullptr;
+  return {};
+}
+
 Status run(const ffi::AnyBuffer& a, const ffi::AnyBuffer& b, const ffi::RemainingArgs& operands,
-           const ProductAttrs& attrs, const ffi::AnyBuffer& d, const ffi::RemainingRets& results) {
+           const ProductAttrs& attrs, const ffi::AnyBuffer& d, const ffi::RemainingRets& results,
+           Place& place) {
   Product product;
   GemmArgs& args = product.args;
   MatrixView left, right;
@@ -140,37 +169,36 @@ Status run(const ffi::AnyBuffer& a, const ffi::AnyBuffer& b, const ffi::Remainin
   args.precision = static_cast<Precision>(attrs.precision);
   DROPGEMM_RETURN_IF_ERROR(product.read(attrs, operands));
   DROPGEMM_RETURN_IF_ERROR(product.write(attrs, results));
+  Context context;
+  if (attrs.workspace) DROPGEMM_RETURN_IF_ERROR(find_workspace(attrs, results, &context));
+  DROPGEMM_RETURN_IF_ERROR(place.enter(&context));
+  if (!attrs.workspace) DROPGEMM_RETURN_IF_ERROR(place.take_workspace(args, &context));
   const DefaultFloats floats;
-  return gemm(Context{}, args);
+  return gemm(context, args);
 }
 
 ffi::Error matmul(ffi::AnyBuffer a, ffi::AnyBuffer b, ffi::RemainingArgs operands,
-                  ProductAttrs attrs, Result d, ffi::RemainingRets results) {
-  return to_error(run(a, b, operands, attrs, *d, results));
+                  ProductAttrs attrs, Result d, ffi::RemainingRets results, Place place) {
+  return to_error(run(a, b, operands, attrs, *d, results, place));
 }
+
+auto binding() {
+  return ffi::Ffi::Bind()
+      .Arg<ffi::AnyBuffer>()  // a
+      .Arg<ffi::AnyBuffer>()  // b
+      .RemainingArgs()
+      .Attrs<ProductAttrs>()
+      .Ret<ffi::AnyBuffer>()  // d
+      .RemainingRets();
+}
+
+XLA_FFI_DEFINE_HANDLER(on_cpu, matmul, on<OnCpu>(binding()));
+XLA_FFI_DEFINE_HANDLER(on_cuda, matmul, on<OnCuda>(binding()));
+XLA_FFI_DEFINE_HANDLER(on_cuda_in_workspace, matmul, on<OnCuda>(binding()), {kCapturable});
 
 }  // namespace
 
+const Target kMatmul = {"matmul", on_cpu, on_cuda};
+const Target kMatmulInWorkspace = {"matmul_in_workspace", on_cpu, on_cuda_in_workspace};
+
 }  // namespace dropgemm::python
-
-XLA_FFI_REGISTER_STRUCT_ATTR_DECODING(
-    dropgemm::python::ProductAttrs, xla::ffi::StructMember<dropgemm::python::Layout>("a_mask"),
-    xla::ffi::StructMember<dropgemm::python::Layout>("b_mask"),
-    xla::ffi::StructMember<dropgemm::python::Layout>("out_mask"),
-    xla::ffi::StructMember<double>("a_keep"), xla::ffi::StructMember<double>("b_keep"),
-    xla::ffi::StructMember<double>("out_keep"), xla::ffi::StructMember<bool>("trans_a"),
-    xla::ffi::StructMember<bool>("trans_b"), xla::ffi::StructMember<bool>("bias"),
-    xla::ffi::StructMember<bool>("addend"), xla::ffi::StructMember<bool>("scale_array"),
-    xla::ffi::StructMember<bool>("out_scale_array"), xla::ffi::StructMember<bool>("aux_out"),
-    xla::ffi::StructMember<double>("scale"), xla::ffi::StructMember<double>("out_scale"),
-    xla::ffi::StructMember<std::int64_t>("activation"),
-    xla::ffi::StructMember<std::int64_t>("precision"));
-
-XLA_FFI_DEFINE_HANDLER_SYMBOL(dropgemm_matmul, dropgemm::python::matmul,
-                              xla::ffi::Ffi::Bind()
-                                  .Arg<xla::ffi::AnyBuffer>()  // a
-                                  .Arg<xla::ffi::AnyBuffer>()  // b
-                                  .RemainingArgs()
-                                  .Attrs<dropgemm::python::ProductAttrs>()
-                                  .Ret<xla::ffi::AnyBuffer>()  // d
-                                  .RemainingRets());

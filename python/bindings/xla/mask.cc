@@ -3,6 +3,7 @@
 
 #include "buffers.h"
 #include "dropgemm/pattern.h"
+#include "place.h"
 #include "targets.h"
 
 namespace dropgemm::python {
@@ -29,78 +30,8 @@ struct PatternAttrs {
   bool tiles = false;
   std::int64_t skew = 1;
   bool linear = false;
-  ffi::Span<const std::int64_t> thresholds;
   std::int64_t seed = 0, site = 0, call = 0;
 };
-
-namespace {
-
-Status draw(const ffi::AnyBuffer& step, const BernoulliAttrs& attrs, const ffi::AnyBuffer& bits) {
-  BernoulliMaskArgs args;
-  std::int64_t at = 0;
-  DROPGEMM_RETURN_IF_ERROR(to_step(step, &at));
-  DROPGEMM_RETURN_IF_ERROR(to_mask_target(bits, attrs.layout, &args.mask));
-  args.p = attrs.p;
-  args.seed = static_cast<std::uint64_t>(attrs.seed);
-  args.site = attrs.site;
-  args.step.device = &at;  // clamped, not validated
-  args.call = attrs.call;
-  args.first_row = attrs.first_row;
-  return bernoulli_mask(Context{}, args);
-}
-
-Status draw(const ffi::AnyBuffer& step, const GyroAttrs& attrs, const ffi::AnyBuffer& bits) {
-  GyroMaskArgs args;
-  std::int64_t at = 0;
-  DROPGEMM_RETURN_IF_ERROR(to_step(step, &at));
-  DROPGEMM_RETURN_IF_ERROR(to_mask_target(bits, attrs.layout, &args.mask));
-  args.p = attrs.p;
-  args.seed = static_cast<std::uint64_t>(attrs.seed);
-  args.schedule = {attrs.total_steps,
-                   attrs.subnets,
-                   attrs.coscheduled,
-                   attrs.group_rows,
-                   attrs.random_order ? SubnetOrder::kRandom : SubnetOrder::kConsecutive,
-                   args.seed};
-  args.rows_per_sample = attrs.rows_per_sample;
-  args.site = attrs.site;
-  args.step.device = &at;
-  args.draw = attrs.exact ? Draw::kExact : Draw::kBernoulli;
-  args.part = {attrs.first, attrs.batch};
-  return gyro_mask(Context{}, args);
-}
-
-Status draw(const ffi::AnyBuffer& step, const PatternAttrs& attrs, const ffi::AnyBuffer& bits,
-            const ffi::AnyBuffer& scale) {
-  PatternMaskArgs args;
-  std::int64_t at = 0;
-  DROPGEMM_RETURN_IF_ERROR(to_step(step, &at));
-  DROPGEMM_RETURN_IF_ERROR(to_mask_target(bits, attrs.layout, &args.mask));
-  DROPGEMM_RETURN_IF_ERROR(to_float_scalar("scale", scale, &args.scale));
-  PatternDraw drawn;
-  drawn.thresholds = reinterpret_cast<const std::uint64_t*>(attrs.thresholds.begin());
-  drawn.periods = static_cast<std::int64_t>(attrs.thresholds.size());
-  drawn.seed = static_cast<std::uint64_t>(attrs.seed);
-  drawn.site = attrs.site;
-  drawn.step.device = &at;
-  drawn.call = attrs.call;
-  args.kind = attrs.tiles ? PatternKind::kTile : PatternKind::kRow;
-  args.skew = attrs.skew;
-  args.linear_skew = attrs.linear;
-  args.draw = &drawn;
-  return pattern_mask(Context{}, args);
-}
-
-template <class Attrs>
-ffi::Error mask(ffi::AnyBuffer step, Attrs attrs, Result bits) {
-  return to_error(draw(step, attrs, *bits));
-}
-
-ffi::Error scaled_mask(ffi::AnyBuffer step, PatternAttrs attrs, Result bits, Result scale) {
-  return to_error(draw(step, attrs, *bits, *scale));
-}
-
-}  // namespace
 
 }  // namespace dropgemm::python
 
@@ -127,28 +58,111 @@ XLA_FFI_REGISTER_STRUCT_ATTR_DECODING(
 XLA_FFI_REGISTER_STRUCT_ATTR_DECODING(
     dropgemm::python::PatternAttrs, xla::ffi::StructMember<dropgemm::python::Layout>("layout"),
     xla::ffi::StructMember<bool>("tiles"), xla::ffi::StructMember<std::int64_t>("skew"),
-    xla::ffi::StructMember<bool>("linear"),
-    xla::ffi::StructMember<dropgemm::python::Layout>("thresholds"),
-    xla::ffi::StructMember<std::int64_t>("seed"), xla::ffi::StructMember<std::int64_t>("site"),
-    xla::ffi::StructMember<std::int64_t>("call"));
+    xla::ffi::StructMember<bool>("linear"), xla::ffi::StructMember<std::int64_t>("seed"),
+    xla::ffi::StructMember<std::int64_t>("site"), xla::ffi::StructMember<std::int64_t>("call"));
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(dropgemm_bernoulli_mask,
-                              dropgemm::python::mask<dropgemm::python::BernoulliAttrs>,
-                              xla::ffi::Ffi::Bind()
-                                  .Arg<xla::ffi::AnyBuffer>()  // step
-                                  .Attrs<dropgemm::python::BernoulliAttrs>()
-                                  .Ret<xla::ffi::AnyBuffer>());  // bits
+namespace dropgemm::python {
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(dropgemm_gyro_mask,
-                              dropgemm::python::mask<dropgemm::python::GyroAttrs>,
-                              xla::ffi::Ffi::Bind()
-                                  .Arg<xla::ffi::AnyBuffer>()  // step
-                                  .Attrs<dropgemm::python::GyroAttrs>()
-                                  .Ret<xla::ffi::AnyBuffer>());  // bits
+namespace {
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(dropgemm_pattern_mask, dropgemm::python::scaled_mask,
-                              xla::ffi::Ffi::Bind()
-                                  .Arg<xla::ffi::AnyBuffer>()  // step
-                                  .Attrs<dropgemm::python::PatternAttrs>()
-                                  .Ret<xla::ffi::AnyBuffer>()    // bits
-                                  .Ret<xla::ffi::AnyBuffer>());  // scale
+Status draw(const ffi::AnyBuffer& step, const BernoulliAttrs& attrs, const ffi::AnyBuffer& bits,
+            const Context& context) {
+  BernoulliMaskArgs args;
+  DROPGEMM_RETURN_IF_ERROR(to_step(step, &args.step));
+  DROPGEMM_RETURN_IF_ERROR(to_mask_target(bits, attrs.layout, &args.mask));
+  args.p = attrs.p;
+  args.seed = static_cast<std::uint64_t>(attrs.seed);
+  args.site = attrs.site;
+  args.call = attrs.call;
+  args.first_row = attrs.first_row;
+  return bernoulli_mask(context, args);
+}
+
+Status draw(const ffi::AnyBuffer& step, const GyroAttrs& attrs, const ffi::AnyBuffer& bits,
+            const Context& context) {
+  GyroMaskArgs args;
+  DROPGEMM_RETURN_IF_ERROR(to_step(step, &args.step));
+  DROPGEMM_RETURN_IF_ERROR(to_mask_target(bits, attrs.layout, &args.mask));
+  args.p = attrs.p;
+  args.seed = static_cast<std::uint64_t>(attrs.seed);
+  args.schedule = {attrs.total_steps,
+                   attrs.subnets,
+                   attrs.coscheduled,
+                   attrs.group_rows,
+                   attrs.random_order ? SubnetOrder::kRandom : SubnetOrder::kConsecutive,
+                   args.seed};
+  args.rows_per_sample = attrs.rows_per_sample;
+  args.site = attrs.site;
+  args.draw = attrs.exact ? Draw::kExact : Draw::kBernoulli;
+  args.part = {attrs.first, attrs.batch};
+  return gyro_mask(context, args);
+}
+
+Status draw(const ffi::AnyBuffer& step, const ffi::AnyBuffer& thresholds, const PatternAttrs& attrs,
+            const ffi::AnyBuffer& bits, const ffi::AnyBuffer& scale, const Context& context) {
+  PatternMaskArgs args;
+  PatternDraw drawn;
+  DROPGEMM_RETURN_IF_ERROR(to_step(step, &drawn.step));
+  DROPGEMM_RETURN_IF_ERROR(to_thresholds(thresholds, &drawn));
+  DROPGEMM_RETURN_IF_ERROR(to_mask_target(bits, attrs.layout, &args.mask));
+  DROPGEMM_RETURN_IF_ERROR(to_float_scalar("scale", scale, &args.scale));
+  drawn.seed = static_cast<std::uint64_t>(attrs.seed);
+  drawn.site = attrs.site;
+  drawn.call = attrs.call;
+  args.kind = attrs.tiles ? PatternKind::kTile : PatternKind::kRow;
+  args.skew = attrs.skew;
+  args.linear_skew = attrs.linear;
+  args.draw = &drawn;
+  return pattern_mask(context, args);
+}
+
+template <class Attrs>
+ffi::Error mask(ffi::AnyBuffer step, Attrs attrs, Result bits, Place place) {
+  Context context;
+  Status status = place.enter(&context);
+  if (status.ok()) status = draw(step, attrs, *bits, context);
+  return to_error(status);
+}
+
+ffi::Error scaled_mask(ffi::AnyBuffer step, ffi::AnyBuffer thresholds, PatternAttrs attrs,
+                       Result bits, Result scale, Place place) {
+  Context context;
+  Status status = place.enter(&context);
+  if (status.ok()) status = draw(step, thresholds, attrs, *bits, *scale, context);
+  return to_error(status);
+}
+
+template <class Attrs>
+auto binding() {
+  return ffi::Ffi::Bind()
+      .Arg<ffi::AnyBuffer>()  // step
+      .Attrs<Attrs>()
+      .template Ret<ffi::AnyBuffer>();  // bits
+}
+
+auto scaled_binding() {
+  return ffi::Ffi::Bind()
+      .Arg<ffi::AnyBuffer>()  // step
+      .Arg<ffi::AnyBuffer>()  // thresholds
+      .Attrs<PatternAttrs>()
+      .Ret<ffi::AnyBuffer>()   // bits
+      .Ret<ffi::AnyBuffer>();  // scale
+}
+
+XLA_FFI_DEFINE_HANDLER(bernoulli_on_cpu, mask<BernoulliAttrs>,
+                       on<OnCpu>(binding<BernoulliAttrs>()));
+XLA_FFI_DEFINE_HANDLER(bernoulli_on_cuda, mask<BernoulliAttrs>,
+                       on<OnCuda>(binding<BernoulliAttrs>()), {kCapturable});
+XLA_FFI_DEFINE_HANDLER(gyro_on_cpu, mask<GyroAttrs>, on<OnCpu>(binding<GyroAttrs>()));
+XLA_FFI_DEFINE_HANDLER(gyro_on_cuda, mask<GyroAttrs>, on<OnCuda>(binding<GyroAttrs>()),
+                       {kCapturable});
+XLA_FFI_DEFINE_HANDLER(pattern_on_cpu, scaled_mask, on<OnCpu>(scaled_binding()));
+XLA_FFI_DEFINE_HANDLER(pattern_on_cuda, scaled_mask, on<OnCuda>(scaled_binding()), {kCapturable});
+
+}  // namespace
+
+const Target kBernoulliMask = {"bernoulli_mask", bernoulli_on_cpu, bernoulli_on_cuda};
+const Target kGyroMask = {"gyro_mask", gyro_on_cpu, gyro_on_cuda};
+const Target kPatternMask = {"pattern_mask", pattern_on_cpu, pattern_on_cuda};
+
+}  // namespace dropgemm::python

@@ -16,20 +16,14 @@ namespace nb = nanobind;
 
 namespace {
 
-nb::capsule target(XLA_FFI_Handler* handler) {
-  return nb::capsule(reinterpret_cast<void*>(handler));
-}
-
 using Targets = nb::typed<nb::dict, nb::str, nb::capsule>;
 
-Targets cpu_targets() {
+Targets targets_of(XLA_FFI_Handler* Target::* handler) {
   Targets targets;
-  targets["matmul"] = target(dropgemm_matmul);
-  targets["bernoulli_mask"] = target(dropgemm_bernoulli_mask);
-  targets["gyro_mask"] = target(dropgemm_gyro_mask);
-  targets["pattern_mask"] = target(dropgemm_pattern_mask);
-  targets["compact"] = target(dropgemm_compact);
-  targets["expand"] = target(dropgemm_expand);
+  for (const Target* target : {&kMatmul, &kMatmulInWorkspace, &kBernoulliMask, &kGyroMask,
+                               &kPatternMask, &kCompact, &kExpand}) {
+    targets[target->name] = nb::capsule(reinterpret_cast<void*>(target->*handler));
+  }
   return targets;
 }
 
@@ -39,8 +33,13 @@ Targets cpu_targets() {
 
 NB_MODULE(_xla, module) {
   module.doc() = "The C++ core of dropgemm for XLA; use dropgemm.jax instead.";
-  module.def("cpu_targets", dropgemm::python::cpu_targets,
-             "The handlers of the CPU by name, as jax.ffi.register_ffi_target takes them.");
+  using dropgemm::python::Target;
+  module.def(
+      "cpu_targets", [] { return dropgemm::python::targets_of(&Target::on_cpu); },
+      "The handlers of the CPU by name, as jax.ffi.register_ffi_target takes them.");
+  module.def(
+      "cuda_targets", [] { return dropgemm::python::targets_of(&Target::on_cuda); },
+      "The same for CUDA: on XLA's stream, by the cuda backend, which a call looks for first.");
   module.attr("API_VERSION") =
       std::to_string(XLA_FFI_API_MAJOR) + "." + std::to_string(XLA_FFI_API_MINOR);
 }

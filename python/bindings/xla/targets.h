@@ -1,11 +1,19 @@
-// The foreign functions of the extension module, one a concept; module.cc names them.
+// The foreign functions of the extension module; module.cc gives them to Python.
 #pragma once
 
 #include "xla/ffi/api/ffi.h"
 
-XLA_FFI_DECLARE_HANDLER_SYMBOL(dropgemm_matmul);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(dropgemm_bernoulli_mask);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(dropgemm_gyro_mask);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(dropgemm_pattern_mask);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(dropgemm_compact);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(dropgemm_expand);
+namespace dropgemm::python {
+
+// One function, by the name that programs call it by after "dropgemm.".
+struct Target {
+  const char* name;
+  XLA_FFI_Handler* on_cpu;
+  XLA_FFI_Handler* on_cuda;
+};
+
+extern const Target kMatmul, kMatmulInWorkspace;
+extern const Target kBernoulliMask, kGyroMask, kPatternMask;
+extern const Target kCompact, kExpand;
+
+}  // namespace dropgemm::python

@@ -1,7 +1,8 @@
 """dropgemm._xla's foreign functions in JAX programs: one function here for each of them.
 
 Their arguments are arrays or tracers that have been checked; what is no array is fixed when a
-program is compiled. vmap calls them one after the other.
+program is compiled. vmap calls them one after the other. The same call is made on every platform:
+which it will be is not known while JAX traces.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import jax.ffi
 import jax.numpy as jnp
 import numpy as np
 
+from dropgemm import _core
 from dropgemm.framework import Array, Pair, bits_shape, compact_shape
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 _NO_LAYOUT = np.zeros(0, np.int64)
+_CODES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}  # the core's, of dtypes
 
 
 class Product(NamedTuple):
@@ -63,13 +66,17 @@ def matmul(product: Product, operands: Operands) -> tuple[Array, Array | None]:
     masks = (operands.a_mask, operands.b_mask, operands.out_mask)
     arrays = [mask.bits for mask in masks if mask is not None]
     arrays += [array for array in optional[len(masks) :] if array is not None]
+    results: list[tuple[Shape, Any]] = [(shape, a.dtype)] * (2 if product.aux else 1)
+    workspace = _workspace_bytes(product, operands)
+    if workspace is not None:
+        results.append(((workspace,), jnp.uint8))
     attributes: dict[str, Any] = {}
     for name, mask in zip(("a", "b", "out"), masks, strict=True):
         attributes[f"{name}_mask"] = _NO_LAYOUT if mask is None else _mask_layout(mask)
         attributes[f"{name}_keep"] = np.float64(1.0 if mask is None else mask.keep_hint)
-    d, *aux = _call(
-        "matmul",
-        [(shape, a.dtype)] * (2 if product.aux else 1),
+    d, *rest = _call(
+        "matmul" if workspace is None else "matmul_in_workspace",
+        results,
         a,
         b,
         *arrays,
@@ -81,12 +88,13 @@ def matmul(product: Product, operands: Operands) -> tuple[Array, Array | None]:
         scale_array=np.bool_(operands.scale is not None),
         out_scale_array=np.bool_(operands.out_scale is not None),
         aux_out=np.bool_(product.aux),
+        workspace=np.bool_(workspace is not None),
         scale=np.float64(product.scale),
         out_scale=np.float64(product.out_scale),
         activation=np.int64(product.activation),
         precision=np.int64(product.precision),
     )
-    return d, aux[0] if aux else None
+    return d, rest[0] if product.aux else None
 
 
 def bernoulli_bits(
@@ -96,7 +104,7 @@ def bernoulli_bits(
     (bits,) = _call(
         "bernoulli_mask",
         [(bits_shape(shape, tile), jnp.uint32)],
-        step,
+        _halves(step),
         layout=_layout(*shape, *tile),
         p=np.float64(p),
         seed=_seed(seed),
@@ -114,7 +122,7 @@ def gyro_bits(shape: Pair, tile: Pair, arguments: tuple[Any, ...]) -> Array:
     (bits,) = _call(
         "gyro_mask",
         [(bits_shape(shape, tile), jnp.uint32)],
-        step,
+        _halves(step),
         layout=_layout(*shape, *tile),
         p=np.float64(p),
         exact=np.bool_(exact),
@@ -144,12 +152,12 @@ def pattern_bits(
     bits, scale = _call(
         "pattern_mask",
         [(bits_shape(layout.shape, layout.tile), jnp.uint32), ((), jnp.float32)],
-        step,
+        _halves(step),
+        jnp.asarray(thresholds.view(np.uint32).reshape(-1, 2)),
         layout=_layout(*layout.shape, *layout.tile),
         tiles=np.bool_(layout.tiles),
         skew=np.int64(layout.skew),
         linear=np.bool_(layout.linear),
-        thresholds=thresholds.view(np.int64),
         seed=_seed(seed),
         site=np.int64(site),
         call=np.int64(call),
@@ -217,6 +225,59 @@ def _call(
     return list(_over(_varying(list(operands)), call(*operands, **attributes)))
 
 
+def core_arguments(product: Product, operands: Operands) -> dict[str, Any]:
+    """A product as dropgemm._core takes it, on made-up addresses that lie apart: for what looks at
+    layouts alone."""
+    places = iter(range(1 << 56, 1 << 62, 1 << 56))
+
+    def matrix(array: Array | None, shape: Pair | None = None) -> tuple[int, ...] | None:
+        if array is None:
+            return None
+        shape = shape or array.shape
+        return next(places), _CODES[array.dtype.name], *shape, shape[1], 1
+
+    def layout(mask: TileMask | None) -> tuple[Any, ...] | None:
+        if mask is None:
+            return None
+        return next(places), *mask.shape, *mask.tile, mask.keep_hint, mask.transposed
+
+    a, b, a_mask, b_mask, out_mask, bias, addend, scale, out_scale = operands
+    shape = product.shape(a, b)
+    return {
+        "a": matrix(a),
+        "b": matrix(b),
+        "d": matrix(a, shape),
+        "a_mask": layout(a_mask),
+        "b_mask": layout(b_mask),
+        "d_mask": layout(out_mask),
+        "trans_a": product.trans_a,
+        "trans_b": product.trans_b,
+        "scale": product.scale,
+        "out_scale": product.out_scale,
+        "scale_array": None if scale is None else next(places),
+        "out_scale_array": None if out_scale is None else next(places),
+        "addend": matrix(addend),
+        "bias": None if bias is None else (next(places), _CODES[bias.dtype.name], len(bias), 1),
+        "activation": product.activation,
+        "aux_out": matrix(a, shape) if product.aux else None,
+        "precision": product.precision,
+    }
+
+
+def _workspace_bytes(product: Product, operands: Operands) -> int | None:
+    """Of the cuda backend, or None where no GPU is in sight: a program that is exported to one from
+    here is given scratch memory by XLA there, and is not captured in graphs."""
+    if not _has_gpu():
+        return None
+    return _core.matmul_workspace_bytes(**core_arguments(product, operands), backend="cuda")
+
+
+@cache
+def _has_gpu() -> bool:
+    """Whether JAX's programs run on GPUs here unless they are told otherwise, and can call ours."""
+    return jax.default_backend() == "gpu" and "cuda" in _core.backends()
+
+
 @cache
 def _register() -> None:
     """Makes the functions known to XLA, once."""
@@ -229,14 +290,23 @@ def _register() -> None:
             "Install jax, then dropgemm again with --no-build-isolation"
         ) from None
     try:
-        for name, target in xla.cpu_targets().items():
-            jax.ffi.register_ffi_target(f"dropgemm.{name}", target, platform="cpu")
+        for platform, targets in (("cpu", xla.cpu_targets()), ("CUDA", xla.cuda_targets())):
+            for name, target in targets.items():
+                jax.ffi.register_ffi_target(f"dropgemm.{name}", target, platform=platform)
     except RuntimeError as error:
         raise RuntimeError(
             f"jax: expected an XLA that takes foreign functions of version {xla.API_VERSION}, got "
             f"that of JAX {jax.__version__}. Install a newer JAX, or dropgemm again with "
             "--no-build-isolation"
         ) from error
+
+
+def _halves(step: Array) -> Array:
+    """A step as an int64 in two words, the low one first: JAX may have no numbers of 64 bits."""
+    if step.dtype.itemsize == 8:
+        return jax.lax.bitcast_convert_type(step, jnp.uint32)
+    high = jnp.where(step < 0, jnp.uint32(0xFFFFFFFF), jnp.uint32(0))
+    return jnp.stack([step.astype(jnp.uint32), high])
 
 
 def _layout(*numbers: int) -> np.typing.NDArray[np.int64]:

@@ -1,8 +1,8 @@
 """The functional API on JAX arrays: at once where there are values, traced where JAX traces.
 
 Arrays with values in the memory of cpu:0 are looked at through DLPack and results are given to JAX
-the same way, as NumPy's are; neither is copied. Tracers, and arrays on other CPU devices, go
-through XLA's foreign functions (ffi.py, autodiff.py) to the same core, and get the same bits.
+the same way, as NumPy's are; neither is copied. Tracers, and arrays on other devices, go through
+XLA's foreign functions (ffi.py, autodiff.py) to the same core, and get the same bits of masks.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ if TYPE_CHECKING:
 _config: Any = jax.config  # whose settings carry no types
 _MEDIUM_NAMES = ("bfloat16", "BF16_BF16_F32")
 _ALIGNMENT = 64  # bytes; XLA's own of the CPU, which copies what it is given at any other
-_STEPS = (np.int32, np.uint32, np.int64)  # dtypes that the foreign functions read
 
 
 class Jax(Framework):
-    """JAX arrays on CPU devices, and tracers."""
+    """JAX arrays on CPU and CUDA devices, and tracers."""
 
     name = "jax"
     noun = "a JAX array"
     kind = jax.Array
+    takes_float16 = True  # which the cuda backend multiplies, and any backend compacts
 
     def check(self, name: str, array: Array) -> None:
         """Refuses donated arrays, other devices, and float64 that JAX would not return."""
@@ -60,8 +60,10 @@ class Jax(Framework):
         if array.is_deleted():
             raise ValueError(f"{name}: expected an array with values, got a deleted or donated one")
         for device in array.devices():
-            if device.platform != "cpu":
-                raise TypeError(f"{name}: expected a JAX array on CPU devices, got one on {device}")
+            if device.platform not in ("cpu", "gpu"):
+                raise TypeError(
+                    f"{name}: expected a JAX array on CPU or CUDA devices, got one on {device}"
+                )
         if array.dtype == np.float64 and not _config.jax_enable_x64:
             raise TypeError(
                 f"{name}: expected float32 where jax_enable_x64 is off, as it is here, got float64"
@@ -126,9 +128,9 @@ class Jax(Framework):
         """Stays an array of JAX where it is traced."""
         if _at_hand(step) or step.dtype.kind not in "iu":
             return super().to_step(step)
-        if step.dtype in _STEPS:
-            return step
-        return step.astype(jnp.int64 if step.itemsize == 8 else jnp.int32)
+        if step.itemsize == 8:
+            return step.astype(jnp.int64)
+        return step if step.dtype == np.uint32 else step.astype(jnp.int32)
 
     def read_step(self, step: Array) -> int:
         """TypeError where it is traced."""
@@ -216,14 +218,14 @@ class Jax(Framework):
         """A foreign function where an operand is traced."""
         if _at_hand(x, mask):
             return super().compact(x, mask, axis, size)
-        check_floats("x", x)
+        check_floats("x", x, self.takes_float16)
         return autodiff.compact(x, mask, axis, size)
 
     def expand(self, xc: Array, mask: TileMask, axis: int) -> Array:
         """A foreign function where an operand is traced."""
         if _at_hand(xc, mask):
             return super().expand(xc, mask, axis)
-        check_floats("xc", xc)
+        check_floats("xc", xc, self.takes_float16)
         compact_matrix(xc, mask.tile, axis)
         return autodiff.expand(xc, mask, axis)
 
@@ -248,56 +250,32 @@ def _at_hand(*values: object) -> bool:
 
 def _is_first_cpu(array: Array) -> bool:
     """Whether DLPack's CPU is where the array is."""
-    devices = array.devices()
-    return len(devices) == 1 and next(iter(devices)).local_hardware_id == 0
+    device, *others = array.devices()
+    return not others and device.platform == "cpu" and device.local_hardware_id == 0
 
 
 def _check_product(product: Product, operands: Operands) -> None:
     """Raises what the core has to say of the operands' shapes and dtypes, whose values are not
-    there yet; it looks at none, so that any addresses do that lie apart."""
-    places = iter(range(1 << 56, 1 << 62, 1 << 56))
-
-    def matrix(name: str, array: Array | None) -> tuple[int, ...] | None:
+    there yet."""
+    a, b, a_mask, b_mask, out_mask, bias, addend, _, _ = operands
+    for name, array, dimensions in (
+        ("a", a, 2), ("b", b, 2), ("addend", addend, 2), ("bias", bias, 1),
+    ):  # fmt: skip
         if array is None:
-            return None
-        check_floats(name, array)
-        if array.ndim != 2:
-            raise ValueError(f"{name}: expected a 2-D array, got {array.ndim}-D")
-        return next(places), _CODES[array.dtype.name], *array.shape, array.shape[1], 1
-
-    def layout(name: str, mask: TileMask | None) -> tuple[Any, ...] | None:
+            continue
+        check_floats(name, array, JAX.takes_float16)
+        if array.ndim != dimensions:
+            raise ValueError(f"{name}: expected a {dimensions}-D array, got {array.ndim}-D")
+    for name, mask in (("a_mask", a_mask), ("b_mask", b_mask), ("out_mask", out_mask)):
         if mask is None:
-            return None
+            continue
         shape, tile = (mask.T.shape, mask.T.tile) if mask.transposed else (mask.shape, mask.tile)
         if tuple(mask.bits.shape) != bits_shape(shape, tile):
             raise ValueError(
                 f"{name}: expected bits of shape {bits_shape(shape, tile)}, "
                 f"got {tuple(mask.bits.shape)}"
             )
-        return next(places), *mask.shape, *mask.tile, mask.keep_hint, mask.transposed
-
-    a, b, a_mask, b_mask, out_mask, bias, addend, _, _ = operands
-    left, right, add = matrix("a", a), matrix("b", b), matrix("addend", addend)
-    if bias is not None:
-        check_floats("bias", bias)
-        if bias.ndim != 1:
-            raise ValueError(f"bias: expected a 1-D array, got {bias.ndim}-D")
-    shape = product.shape(a, b)
-    _core.matmul_plan(
-        left,
-        right,
-        (next(places), _CODES[a.dtype.name], *shape, shape[1], 1),
-        layout("a_mask", a_mask),
-        layout("b_mask", b_mask),
-        layout("out_mask", out_mask),
-        product.trans_a,
-        product.trans_b,
-        addend=add,
-        bias=None if bias is None else (next(places), _CODES[bias.dtype.name], len(bias), 1),
-    )
-
-
-_CODES = {"float32": 0, "float64": 1, "bfloat16": 2}  # the core's numbers for dtypes
+    _core.matmul_plan(**ffi.core_arguments(product, operands))
 
 
 # A mask is a pytree of its bits, so that it can be an argument of transformed functions, be put on
