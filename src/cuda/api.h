@@ -68,6 +68,9 @@ int release(void* memory, void* stream);
 int fill_zero(void* memory, std::size_t bytes, void* stream);
 // Writes a CUtensorMap, 128 bytes. The driver's own, found at run time.
 int encode_tensor_map(const BoxCopies& copies, void* map);
+// What a thread may do while it captures a stream, exchanged with what it might before.
+constexpr int kCaptureAllowsAll = 2;  // cudaStreamCaptureModeRelaxed
+int exchange_capture_mode(int* mode);
 // Forgets an error that was no fault of the context, and says what it was.
 int last_error();
 const char* error_name(int code);

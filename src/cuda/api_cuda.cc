@@ -59,6 +59,14 @@ int memory_of(const void* pointer, Memory* memory) {
 int allocate(void** memory, std::size_t bytes, void* stream) {
   return cudaMallocAsync(memory, bytes, static_cast<cudaStream_t>(stream));
 }
+int exchange_capture_mode(int* mode) {
+  static_assert(kCaptureAllowsAll == cudaStreamCaptureModeRelaxed);
+  auto exchanged = static_cast<cudaStreamCaptureMode>(*mode);
+  const cudaError_t code = cudaThreadExchangeStreamCaptureMode(&exchanged);
+  *mode = exchanged;
+  return code;
+}
+
 int release(void* memory, void* stream) {
   return cudaFreeAsync(memory, static_cast<cudaStream_t>(stream));
 }

@@ -27,8 +27,8 @@ struct DenseCall {
 [[nodiscard]] bool has_dense_library();
 // What the library wants to work with on a chip, by its manual.
 [[nodiscard]] std::size_t dense_workspace_bytes(std::int32_t arch);
-// On a stream of the current device. The first call of a thread makes a handle, which no CUDA graph
-// can capture. Errors: kBackendError with the library's status.
+// On a stream of the current device. The first call of a thread makes a handle, which is no part of
+// a graph that is captured meanwhile. Errors: kBackendError with the library's status.
 Status multiply_dense(const DenseCall& call, void* workspace, std::size_t bytes, void* stream);
 
 }  // namespace dropgemm::cuda

@@ -61,6 +61,19 @@ Status check_cublas(const char* what, int status) {
           std::string(what) + ": cuBLAS failed with status " + std::to_string(status)};
 }
 
+// While it lives, this thread may allocate even though it captures a stream, as making a handle
+// does: XLA captures programs that have never run.
+class AllowAllocations {
+ public:
+  AllowAllocations() { api::exchange_capture_mode(&mode_); }
+  ~AllowAllocations() { api::exchange_capture_mode(&mode_); }
+  AllowAllocations(const AllowAllocations&) = delete;
+  AllowAllocations& operator=(const AllowAllocations&) = delete;
+
+ private:
+  int mode_ = api::kCaptureAllowsAll;
+};
+
 // This thread's, of the current device. Never destroyed: threads end after CUDA does.
 Status find_handle(const Cublas& library, Handle* handle) {
   thread_local std::map<int, Handle> handles;
@@ -68,6 +81,7 @@ Status find_handle(const Cublas& library, Handle* handle) {
   api::get_device(&device);
   Handle& own = handles[device];
   if (own == nullptr) {
+    const AllowAllocations allowed;
     DROPGEMM_RETURN_IF_ERROR(check_cublas("cublasCreate", library.create(&own)));
     DROPGEMM_RETURN_IF_ERROR(
         check_cublas("cublasSetMathMode", library.set_math_mode(own, kKeepsFloat32Sums)));

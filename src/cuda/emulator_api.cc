@@ -133,6 +133,8 @@ int allocate(void** memory, std::size_t bytes, void* /*stream*/) {
   return *memory != nullptr ? kSuccess : kOutOfMemory;
 }
 
+int exchange_capture_mode(int* /*mode*/) { return kSuccess; }
+
 int release(void* memory, void* /*stream*/) {
   emulator::device_free(memory);
   return kSuccess;
