@@ -297,7 +297,7 @@ BAD = {
                     TypeError, "out_mask: expected bits in a NumPy array .* got a JAX array"),
     "scale of numpy": (lambda: dg.matmul(X, X, scale=np.array(1, np.float32)), TypeError,
                        "scale: expected a number or a float32 array of no dimension in the"),
-    "scale dtype": (lambda: dg.matmul(X, X, scale=jnp.array(1)), TypeError,
+    "scale dtype": (lambda: dg.matmul(X, X, scale=jnp.array(1, jnp.int32)), TypeError,
                     "scale: expected a number or a float32 array of no dimension, got int32"),
     "scale shape": (lambda: dg.matmul(X, X, out_scale=jnp.ones(1)), TypeError,
                     r"out_scale: expected a number .* got float32 of shape \(1,\)"),

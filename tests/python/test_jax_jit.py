@@ -172,6 +172,45 @@ def test_a_training_step_is_compiled_once():
     assert len(traces) == train._cache_size() == 2
 
 
+@pytest.mark.parametrize("wide", [False, True])
+def test_numbers_that_are_traced_count_as_numbers(wide):
+    _, x = some_weights()
+    w = jnp.ones((24, 3), x.dtype)
+    jax.config.update("jax_enable_x64", wide)
+    try:
+        product = jax.jit(lambda scale: dg.matmul(x, w, scale=scale))
+        for scale in (2.5, 3):
+            assert_same(product(scale), np.asarray(dg.matmul(x, w, scale=scale)))
+        with pytest.raises(TypeError, match="scale: expected a number or a float32 array of no"):
+            product(jnp.ones((), jnp.float64 if wide else jnp.float16))
+    finally:
+        jax.config.update("jax_enable_x64", False)
+
+
+def test_weights_may_be_donated():
+    weights, x = some_weights()
+    step = jax.jit(lambda w, x: w - 0.1 * jax.grad(lambda w: dg.matmul(x, w).sum())(w),
+                   donate_argnums=0)  # fmt: skip
+    w = weights[0].T + 0
+    expected = np.asarray(w) - 0.1 * np.asarray(x).sum(0)[:, None]
+    np.testing.assert_allclose(step(w, x), expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="b: expected an array with values, got a deleted or"):
+        dg.matmul(x, w)
+
+
+def test_checkpoint_policies_know_products_by_name():
+    weights, x = some_weights()
+    policy = jax.checkpoint_policies.save_only_these_names("dropgemm.matmul")
+
+    def products(f):
+        step = jax.jit(jax.value_and_grad(f, argnums=(0, 1)))
+        return step.lower(weights, x, 3).as_text().count("@dropgemm.matmul(")
+
+    plain = products(two_layers)
+    assert products(jax.checkpoint(two_layers)) > plain
+    assert products(jax.checkpoint(two_layers, policy=policy)) == plain
+
+
 def test_masks_and_scales_may_be_arguments():
     found = dg.search_distribution(0.5, 4)
     _, x = some_weights()

@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from dropgemm.framework import Array
 from dropgemm.jax import ffi
@@ -50,7 +51,7 @@ def _product_forward(
 ) -> tuple[tuple[Array, Array | None], tuple[Any, ...]]:
     # By _product again, not by what it calls: so that this too has a derivative.
     wanted = product if product.activation <= _RELU else product._replace(aux=True)
-    d, z = _product(wanted, operands)
+    d, z = checkpoint_name(_product(wanted, operands), "dropgemm.matmul")
     kept = d if product.activation == _RELU else z
     return (d, z if product.aux else None), (operands, kept)
 

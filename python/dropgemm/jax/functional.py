@@ -60,9 +60,10 @@ class Jax(Framework):
         if array.is_deleted():
             raise ValueError(f"{name}: expected an array with values, got a deleted or donated one")
         for device in array.devices():
-            if device.platform not in ("cpu", "gpu"):
+            if why_not := _why_not(device.platform):
                 raise TypeError(
-                    f"{name}: expected a JAX array on CPU or CUDA devices, got one on {device}"
+                    f"{name}: expected a JAX array on a device that dropgemm has a backend for, "
+                    f"got one on {device}{why_not}"
                 )
         if array.dtype == np.float64 and not _config.jax_enable_x64:
             raise TypeError(
@@ -99,6 +100,12 @@ class Jax(Framework):
     def default_precision(self) -> int:
         """Medium within jax.default_matmul_precision("bfloat16"), and where that is configured."""
         return MEDIUM if _config.jax_default_matmul_precision in _MEDIUM_NAMES else HIGHEST
+
+    def factor(self, name: str, value: object) -> tuple[float, Array | None]:
+        """Numbers that JAX traces count as numbers, whatever type it has given them."""
+        if isinstance(value, jax.Array) and value.ndim == 0 and value.weak_type:
+            value = value.astype(np.float32)
+        return super().factor(name, value)
 
     def writable(self, out: Array) -> NDArray:
         """None is."""
@@ -235,7 +242,24 @@ JAX = Jax()
 
 @cache
 def _first_cpu() -> Any:
-    return jax.local_devices(backend="cpu")[0]
+    """None where JAX was told to have no CPU devices: its default device then."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
+
+
+@cache
+def _why_not(platform: str) -> str:
+    """What is missing to work on devices of JAX's platform; nothing: ""."""
+    if platform == "cpu" or (platform == "gpu" and "cuda" in _core.backends()):
+        return ""
+    if platform != "gpu":
+        return " (CPU and CUDA devices have one)"
+    try:
+        return f" ({_core.describe_backend('cuda')})"
+    except (RuntimeError, ValueError) as error:
+        return f" ({error})"
 
 
 def _traces(value: object) -> bool:
