@@ -148,7 +148,7 @@ cuda: build/cuda/build.ninja build/cpp/build.ninja
 	$(BIN)/ctest --test-dir build/cpp --output-on-failure -L '^cuda$$' -j $(JOBS)
 
 gpu:
-	tests/cuda/gpu.sh
+	$(PYTHON) tests/cuda/gpu.py $(if $(OUT),--out $(OUT))
 
 # --- Benchmarks ------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace dropgemm::bench {
@@ -41,6 +42,20 @@ Status DeviceArray::allocate(std::size_t bytes, const void* host) {
   DROPGEMM_RETURN_IF_ERROR(cuda_status("cudaMalloc", cudaMalloc(&data_, bytes)));
   if (host == nullptr) return cuda_status("cudaMemset", cudaMemset(data_, 0, bytes));
   return cuda_status("cudaMemcpy", cudaMemcpy(data_, host, bytes, cudaMemcpyHostToDevice));
+}
+
+Status DeviceArray::repeat(std::size_t bytes, const void* host, std::size_t given) {
+  DROPGEMM_RETURN_IF_ERROR(cuda_status("cudaMalloc", cudaMalloc(&data_, bytes)));
+  char* const out = static_cast<char*>(data_);
+  std::size_t filled = std::min(bytes, given);
+  DROPGEMM_RETURN_IF_ERROR(
+      cuda_status("cudaMemcpy", cudaMemcpy(out, host, filled, cudaMemcpyHostToDevice)));
+  for (; filled < bytes; filled += std::min(filled, bytes - filled)) {
+    const std::size_t more = std::min(filled, bytes - filled);
+    DROPGEMM_RETURN_IF_ERROR(
+        cuda_status("cudaMemcpy", cudaMemcpy(out + filled, out, more, cudaMemcpyDeviceToDevice)));
+  }
+  return {};
 }
 
 Stopwatch::~Stopwatch() {

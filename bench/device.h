@@ -22,6 +22,8 @@ class DeviceArray {
   DeviceArray(const DeviceArray&) = delete;
   DeviceArray& operator=(const DeviceArray&) = delete;
   Status allocate(std::size_t bytes, const void* host = nullptr);
+  // With the `given` bytes at `host` again and again, at least one whole.
+  Status repeat(std::size_t bytes, const void* host, std::size_t given);
   [[nodiscard]] void* data() const { return data_; }
 
  private:

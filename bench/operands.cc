@@ -17,7 +17,7 @@ template <class T>
 void fill(void* data, std::int64_t count) {
   std::mt19937 random(1);
   std::uniform_real_distribution<float> uniform(-1, 1);
-  std::array<T, 4099> values;  // a prime: no two rows alike
+  std::array<T, kPeriodOfValues> values;
   for (T& value : values) value = static_cast<T>(uniform(random));
   T* const out = static_cast<T*>(data);
   for (std::int64_t i = 0; i < count; ++i) out[i] = values[i % values.size()];
@@ -81,9 +81,8 @@ Mask::Mask(const MaskRecipe& recipe) : recipe_(recipe), view_(shape_of(recipe)) 
   view_.bits = bits_.data();
 }
 
-Status Mask::draw(const Context& ctx) {
-  const MutableTileMaskView mask{bits_.data(), view_.rows, view_.cols, view_.tile_rows,
-                                 view_.tile_cols};
+Status Mask::draw(const Context& ctx, std::uint32_t* bits) const {
+  const MutableTileMaskView mask{bits, view_.rows, view_.cols, view_.tile_rows, view_.tile_cols};
   if (recipe_.method == "bernoulli") {
     BernoulliMaskArgs args;
     args.mask = mask;

@@ -20,7 +20,8 @@ namespace dropgemm::bench {
 [[nodiscard]] const std::vector<std::string>& methods();
 [[nodiscard]] bool has_period(const std::string& method);
 
-// A matrix of its own, row-major, uniform in [-1, 1).
+// A matrix of its own, row-major, uniform in [-1, 1): so many numbers, again and again.
+constexpr std::int64_t kPeriodOfValues = 4099;  // a prime: no two rows alike
 class Matrix {
  public:
   Matrix(DType dtype, std::int64_t rows, std::int64_t cols);
@@ -49,8 +50,9 @@ class Mask {
  public:
   explicit Mask(const MaskRecipe& recipe);
 
-  // Fills the bits.
-  [[nodiscard]] Status draw(const Context& ctx);
+  // Fills the bits, or those of a copy elsewhere, where the context's backend reaches them.
+  [[nodiscard]] Status draw(const Context& ctx) { return draw(ctx, bits_.data()); }
+  [[nodiscard]] Status draw(const Context& ctx, std::uint32_t* bits) const;
 
   [[nodiscard]] const TileMaskView& view() const { return view_; }
   [[nodiscard]] double keep_rate() const;  // of elements, as drawn
