@@ -222,8 +222,9 @@ def python_tests(session: Session, log: Path, limit: float) -> str:
 
 
 def _last(name: str) -> str:
-    """A test's own name, or a file's."""
-    return name.replace("::", "/").rsplit("/", 1)[-1]
+    """A test's file and its own name, in short."""
+    file, _, own = name.partition("::")
+    return f"{Path(file).stem}.{own}" if own else Path(file).stem
 
 
 def sanitized(session: Session, log: Path, limit: float) -> str:

@@ -42,6 +42,7 @@ class Session:
             "PYTHONPATH": str(self.overlay), "DROPGEMM_CUDA_LIBRARY": str(self.library),
             "DROPGEMM_BENCH_RESULTS": str(out / "results"), "PYTHONUNBUFFERED": "1",
             "LD_LIBRARY_PATH": ":".join(_library_paths()),
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # JAX shares the GPU with others
         }  # fmt: skip
 
     def step(self, name: str, limit: float, body: Callable[[Path, float], str]) -> None:
