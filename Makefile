@@ -148,7 +148,7 @@ cuda: build/cuda/build.ninja build/cpp/build.ninja
 	$(BIN)/ctest --test-dir build/cpp --output-on-failure -L '^cuda$$' -j $(JOBS)
 
 gpu:
-	$(PYTHON) tests/cuda/gpu.py $(if $(OUT),--out $(OUT))
+	$(if $(COMMIT),COMMIT=$(COMMIT)) $(PYTHON) tests/cuda/gpu.py $(if $(OUT),--out $(OUT))
 
 # --- Benchmarks ------------------------------------------------------------------------------------
 

@@ -38,8 +38,8 @@ def _git(*arguments: str) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-# As the program starts: a long run may see later commits.
-COMMIT = _git("rev-parse", "--short", "HEAD").strip() or "unknown"
+# As the program starts: a long run may see later commits. A copy without git may be told.
+COMMIT = _git("rev-parse", "--short", "HEAD").strip() or os.environ.get("COMMIT") or "unknown"
 LOAD = round(os.getloadavg()[0], 2)  # of the last minute: what else the machine does
 # Results themselves do not count: a run of several programs writes them between.
 _CODE = (":(top)", ":(top,exclude)bench/results")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from session import CORES, ROOT, FailedError, LeftOutError, Session, each, note_of, row_of, tail
+from session import (
+    CORES,
+    ENDED_LATE,
+    ROOT,
+    FailedError,
+    LeftOutError,
+    Session,
+    each,
+    note_of,
+    row_of,
+    tail,
+)
 
 ON_DEVICE = "*/cuda:Device*"  # of the suites of every backend the GPU's, and those of a GPU alone
 # By optional library: the option that wants it, and what CMake says where it is missing.
@@ -60,7 +72,7 @@ def machine(session: Session) -> dict[str, str]:
     asked = {
         "gpu": query,
         "nvcc": ["nvcc", "--version"],
-        "commit": ["git", "log", "-1", "--format=%H"],
+        "commit": ["git", "rev-parse", "--short", "HEAD"],
         "python": [sys.executable, "-c", "import sys, torch; print(sys.version.split()[0], "
                    "'torch', torch.__version__)"],
     }  # fmt: skip
@@ -70,7 +82,8 @@ def machine(session: Session) -> dict[str, str]:
             lines = session.lines_of(command, 60)
             found[name] = "; ".join(lines) if name == "gpu" else lines[-1]
         except (OSError, IndexError, FailedError, subprocess.TimeoutExpired) as error:
-            found[name] = f"unknown ({error})"
+            given = os.environ.get(name.upper()) if name == "commit" else None
+            found[name] = given or f"unknown ({error})"
     return found
 
 
@@ -246,9 +259,13 @@ def sanitized(session: Session, log: Path, limit: float) -> str:
         own.unlink(missing_ok=True)
         command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "1",
                    session.build / "tests" / name, f"--gtest_filter={tests}"]  # fmt: skip
-        return session.run(command, own, max(1.0, end - time.monotonic())) == 0
+        status = session.run(command, own, max(1.0, end - time.monotonic()))
+        if status == ENDED_LATE:
+            late[key] = " (not done in time)"
+        return status == 0
 
-    failed = each(passes, runs)
+    late: dict[str, str] = {}
+    failed = [key + late.get(key, "") for key in each(passes, runs)]
     log.write_text("".join(f"{line}\n" for line in failed or ["all passed"]))
     return note_of(failed, len(runs), "runs")
 
@@ -270,7 +287,7 @@ def layers(name: str, seconds: float) -> Callable[[Session, Path, float], str]:
         rows = len(json.loads(results.read_text())["rows"]) if results.exists() else 0
         if status != 0:
             said = [line for line in log.read_text().splitlines() if line.startswith("failed: ")]
-            why = f"{len(said)} contenders failed: {said[0]}" if said else tail(log)[-1]
+            why = f"{len(said)} contenders {said[0]}" if said else tail(log)[-1]
             raise FailedError(f"{rows} rows; {why}")
         return f"{rows} rows"
 
