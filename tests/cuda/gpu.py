@@ -35,6 +35,7 @@ from session import (
     each,
     note_of,
     row_of,
+    side_by_side,
     tail,
 )
 
@@ -175,8 +176,8 @@ def device_tests(session: Session, log: Path, limit: float) -> str:
     programs = sorted((session.build / "tests").glob("*_test"))
     if not programs:
         raise LeftOutError("without GoogleTest none was built")
-    found = {program.name: tests_of(session, program) for program in programs}
-    found = {name: tests for name, tests in found.items() if tests}
+    listed = side_by_side(lambda program: tests_of(session, program), programs)
+    found = {program.name: tests for program, tests in zip(programs, listed, strict=True) if tests}
     total = sum(map(len, found.values()))
     if not any(test.endswith("/cuda") for tests in found.values() for test in tests):
         raise FailedError("no test saw a GPU")
@@ -189,7 +190,8 @@ def device_tests(session: Session, log: Path, limit: float) -> str:
 
     for name in found:
         log.with_name(f"tests.{name}.log").unlink(missing_ok=True)
-    spoilt = each(lambda name: passes(name, ON_DEVICE, 100), found)
+    # The other half of the time is for single tests.
+    spoilt = each(lambda name: passes(name, ON_DEVICE, limit / 2), found)
     alone = [f"{name} {test}" for name in spoilt for test in found[name]]
     failed = each(lambda one: passes(*one.split(" ", 1), 30), alone)
     log.write_text("".join(f"{line}\n" for line in failed or ["all passed"]))
@@ -323,7 +325,7 @@ def goals(session: Session) -> str:
 STEPS: list[tuple[str, float, Callable[[Session, Path, float], str]]] = [
     ("build", 300, build),
     ("package", 120, package),
-    ("tests", 150, device_tests),
+    ("tests", 200, device_tests),
     ("python", 150, python_tests),
     ("cuda_layer", 100, layers("cuda_layer", 25)),
     ("cuda_step", 80, layers("cuda_step", 15)),

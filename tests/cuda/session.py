@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 CORES = os.cpu_count() or 1
@@ -120,11 +121,17 @@ def row_of(step: Mapping[str, object]) -> str:
     return f"{step['step']:22s} {step['verdict']:9s}{step['seconds']:4d} s  {step['note']}".rstrip()
 
 
+def side_by_side(work: Callable[[Any], Any], what: Iterable[Any]) -> list[Any]:
+    """What comes of each."""
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        return list(pool.map(work, what))
+
+
 def each(work: Callable[[str], bool], names: Iterable[str]) -> list[str]:
     """Of names whose work is done side by side those for which it fails."""
     names = list(names)
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        return [name for name, good in zip(names, pool.map(work, names), strict=True) if not good]
+    done = side_by_side(work, names)
+    return [name for name, good in zip(names, done, strict=True) if not good]
 
 
 def note_of(failed: Sequence[str], total: int, what: str) -> str:

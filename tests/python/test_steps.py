@@ -92,7 +92,7 @@ def test_of_a_program_that_fails_each_test_runs_by_itself(gpu, session, monkeypa
     program(session, "bad", ["One", "Hangs"])
     failed = "1 of 4 tests of 2 programs: bad_test All/Suite.Hangs/cuda$"
     with pytest.raises(gpu.FailedError, match=failed):
-        gpu.device_tests(session, session.out / "logs" / "tests.log", 2)
+        gpu.device_tests(session, session.out / "logs" / "tests.log", 6)
     program(session, "bad", ["One"])
     log = session.out / "logs" / "tests.log"
     assert gpu.device_tests(session, log, 50) == "3 tests of 2 programs"
