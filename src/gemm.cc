@@ -129,6 +129,22 @@ Status check_overlaps(const GemmArgs& args) {
   return {};
 }
 
+Status check_packed(const char* name, const void* packed) {
+  constexpr std::uintptr_t kAlign = 64;
+  if (packed != nullptr && reinterpret_cast<std::uintptr_t>(packed) % kAlign == 0) return {};
+  return Status::invalid(name, "a 64-byte aligned pointer",
+                         packed != nullptr ? "one that is not" : "null");
+}
+
+// A B that is packed: nothing of it, nor of what it meets, is skipped.
+Status check_b_packed(const GemmArgs& args) {
+  if (args.b_packed == nullptr) return {};
+  if (args.a_mask != nullptr || args.b_mask != nullptr || args.d_mask != nullptr) {
+    return Status::invalid("b_packed", "a product without masks", "one with a mask");
+  }
+  return check_packed("b_packed", args.b_packed);
+}
+
 Status check_args(const GemmArgs& args) {
   DROPGEMM_RETURN_IF_ERROR(check_operands(args));
   DROPGEMM_RETURN_IF_ERROR(check_shapes(args));
@@ -138,7 +154,22 @@ Status check_args(const GemmArgs& args) {
   DROPGEMM_RETURN_IF_ERROR(check_activation("activation", args.activation));
   DROPGEMM_RETURN_IF_ERROR(check_activation("grad_activation", args.grad_activation));
   DROPGEMM_RETURN_IF_ERROR(check_precision(args.precision));
+  DROPGEMM_RETURN_IF_ERROR(check_b_packed(args));
   return check_overlaps(args);
+}
+
+Status check_packs(const Backend& backend) {
+  if (backend.gemm_pack != nullptr) return {};
+  return {StatusCode::kUnsupported,
+          std::string("b_packed: expected the cpu backend, got ") + backend.name};
+}
+
+// The backend that packs what counts of these arguments.
+Status find_packer(const Context& ctx, const GemmArgs& args, const Backend** backend) {
+  DROPGEMM_RETURN_IF_ERROR(check_matrix("b", args.b));
+  DROPGEMM_RETURN_IF_ERROR(check_precision(args.precision));
+  DROPGEMM_RETURN_IF_ERROR(resolve_backend(ctx, backend));
+  return check_packs(**backend);
 }
 
 }  // namespace
@@ -155,7 +186,23 @@ Status gemm(const Context& ctx, const GemmArgs& args) {
   DROPGEMM_RETURN_IF_ERROR(check_args(args));
   const Backend* backend = nullptr;
   DROPGEMM_RETURN_IF_ERROR(resolve_backend(ctx, &backend));
+  if (args.b_packed != nullptr) DROPGEMM_RETURN_IF_ERROR(check_packs(*backend));
   return call_backend([&](ErrorText error) { return backend->gemm(&ctx, &args, error); });
+}
+
+Status gemm_packed_bytes(const Context& ctx, const GemmArgs& args, std::size_t* bytes) {
+  const Backend* backend = nullptr;
+  DROPGEMM_RETURN_IF_ERROR(find_packer(ctx, args, &backend));
+  return call_backend(
+      [&](ErrorText error) { return backend->gemm_packed_bytes(&ctx, &args, bytes, error); });
+}
+
+Status gemm_pack(const Context& ctx, const GemmArgs& args, void* packed) {
+  const Backend* backend = nullptr;
+  DROPGEMM_RETURN_IF_ERROR(find_packer(ctx, args, &backend));
+  DROPGEMM_RETURN_IF_ERROR(check_packed("packed", packed));
+  return call_backend(
+      [&](ErrorText error) { return backend->gemm_pack(&ctx, &args, packed, error); });
 }
 
 Status gemm_workspace_bytes(const Context& ctx, const GemmArgs& args, std::size_t* bytes) {

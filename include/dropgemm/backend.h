@@ -1,6 +1,6 @@
 // A backend is one versioned table of C functions, so that one may come from a library opened at
-// run time. The front ends (gemm.h, mask.h, pattern.h, compact.h, sgd.h) check arguments and handle
-// trivial cases before a table is called; a table's functions may rely on that.
+// run time. The front ends (gemm.h, mask.h, pattern.h, compact.h, sgd.h, lstm.h) check arguments
+// and handle trivial cases before a table is called; a table's functions may rely on that.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +10,7 @@
 
 #include "dropgemm/compact.h"
 #include "dropgemm/gemm.h"
+#include "dropgemm/lstm.h"
 #include "dropgemm/mask.h"
 #include "dropgemm/pattern.h"
 #include "dropgemm/sgd.h"
@@ -17,7 +18,7 @@
 
 namespace dropgemm {
 
-constexpr std::uint32_t kBackendAbi = 5;
+constexpr std::uint32_t kBackendAbi = 6;
 
 // Where a table's function puts the message of a failure.
 struct ErrorText {
@@ -48,6 +49,14 @@ struct Backend {
   std::int32_t (*gather)(const Context* ctx, const CompactArgs* args, ErrorText error);
   std::int32_t (*scatter)(const Context* ctx, const ExpandArgs* args, ErrorText error);
   std::int32_t (*sgd)(const Context* ctx, const SgdArgs* args, ErrorText error);
+
+  // Null where a backend has no such thing: the front ends say so.
+  std::int32_t (*gemm_packed_bytes)(const Context* ctx, const GemmArgs* args, std::size_t* bytes,
+                                    ErrorText error);
+  std::int32_t (*gemm_pack)(const Context* ctx, const GemmArgs* args, void* packed,
+                            ErrorText error);
+  std::int32_t (*lstm_cell)(const Context* ctx, const LstmCellArgs* args, ErrorText error);
+  std::int32_t (*lstm_cell_grad)(const Context* ctx, const LstmCellGradArgs* args, ErrorText error);
 };
 
 // Names of the backends that work on this machine, the one a call takes by itself first.

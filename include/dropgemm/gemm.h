@@ -70,6 +70,11 @@ struct GemmArgs {
   ConstMatrixView grad_aux;  // [M,N], optional: D is multiplied by act'(grad_aux)
   Activation grad_activation = Activation::kNone;
 
+  // What gemm_pack() made of b, optional: multiplied in its place. b then counts by its shape
+  // alone, and nothing is masked. For a B that meets many A: a recurrent layer's weight, step by
+  // step.
+  const void* b_packed = nullptr;
+
   // [M], contiguous, optional: receives sum over k of (op(A) . Ma), unscaled, of A as it is passed.
   // In the weight gradient this is the bias gradient, exactly 0 for a dropped output.
   void* a_sum = nullptr;
@@ -98,6 +103,14 @@ struct GemmShape {
 // kInvalidArgument (operand, expected, got), kInvalidType (mixed or unknown dtypes), kUnsupported
 // (dtype on this backend), kBackendError (out of memory).
 [[nodiscard]] Status gemm(const Context& ctx, const GemmArgs& args);
+
+// B as a backend multiplies it, so that products with it need not bring it into that form each
+// time: writes gemm_packed_bytes() to `packed`, 64-byte aligned. Of args b, trans_b and precision
+// count, which are to be those of the products, in this process. The cuda backend has it not.
+// Errors: kInvalidArgument, kInvalidType, kUnsupported.
+[[nodiscard]] Status gemm_packed_bytes(const Context& ctx, const GemmArgs& args,
+                                       std::size_t* bytes);
+[[nodiscard]] Status gemm_pack(const Context& ctx, const GemmArgs& args, void* packed);
 
 // The bytes of workspace that gemm() takes for arguments of these shapes, tiles, keep_hints and
 // dtypes with this context, on whichever of its devices; looks at no bits and no elements, nor at

@@ -1,5 +1,5 @@
-// matmul and what is known of it before: the one operator (dropgemm/gemm.h), every field of GemmArgs
-// reachable.
+// matmul and what is known of it before: the one operator (dropgemm/gemm.h), every field of
+// GemmArgs reachable.
 #include <string>
 
 #include <nanobind/stl/string.h>
@@ -72,7 +72,7 @@ void def_product(nb::module_& module, const char* name, const char* doc, Finish 
                nb::handle bias, int activation, nb::handle aux_out, nb::handle grad_aux,
                int grad_activation, nb::handle a_sum, bool dropped_are_zero, bool undefined_fill,
                int precision, bool deterministic, int num_threads, const std::string& backend,
-               nb::handle stream) {
+               nb::handle stream, std::uintptr_t b_packed) {
         GemmCall call;
         GemmArgs& args = call.args;
         call.a = to_matrix("a", a, Access::kRead);
@@ -113,6 +113,7 @@ void def_product(nb::module_& module, const char* name, const char* doc, Finish 
         args.dropped_are_zero = dropped_are_zero;
         args.precision = static_cast<Precision>(precision);
         args.deterministic = deterministic;
+        args.b_packed = reinterpret_cast<const void*>(b_packed);
         args.out_fill = undefined_fill ? OutFill::kUndefined : OutFill::kZero;
         call.context = to_context(stream);
         call.context.num_threads = num_threads;
@@ -128,7 +129,7 @@ void def_product(nb::module_& module, const char* name, const char* doc, Finish 
       nb::arg("grad_activation") = 0, nb::arg("a_sum") = nb::none(),
       nb::arg("dropped_are_zero") = false, nb::arg("undefined_fill") = false,
       nb::arg("precision") = 0, nb::arg("deterministic") = false, nb::arg("num_threads") = 0,
-      nb::arg("backend") = "", nb::arg("stream") = nb::none(), doc);
+      nb::arg("backend") = "", nb::arg("stream") = nb::none(), nb::arg("b_packed") = 0, doc);
 }
 
 void matmul(const GemmCall& call) {
@@ -152,6 +153,35 @@ std::size_t matmul_workspace_bytes(const GemmCall& call) {
   return bytes;
 }
 
+GemmArgs packing_args(const Matrix& b, bool trans_b, int precision) {
+  GemmArgs args;
+  args.b = b.view;
+  args.trans_b = trans_b;
+  args.precision = static_cast<Precision>(precision);
+  return args;
+}
+
+std::size_t packed_bytes(nb::handle b, bool trans_b, int precision) {
+  const Matrix matrix = to_matrix("b", b, Access::kRead);
+  std::size_t bytes = 0;
+  raise_if_error(gemm_packed_bytes({}, packing_args(matrix, trans_b, precision), &bytes));
+  return bytes;
+}
+
+void pack(nb::handle b, nb::handle packed, bool trans_b, int precision) {
+  const Matrix matrix = to_matrix("b", b, Access::kRead);
+  const GemmArgs args = packing_args(matrix, trans_b, precision);
+  std::size_t bytes = 0;
+  raise_if_error(gemm_packed_bytes({}, args, &bytes));
+  const Bytes memory = to_bytes("packed", packed, static_cast<std::int64_t>(bytes));
+  Status status;
+  {
+    nb::gil_scoped_release released;
+    status = gemm_pack({}, args, memory.data);
+  }
+  raise_if_error(status);
+}
+
 }  // namespace
 
 void bind_gemm(nb::module_& module) {
@@ -161,7 +191,8 @@ void bind_gemm(nb::module_& module) {
               "(address, dtype code, rows, cols, row stride, col stride), vectors arrays or\n"
               "(address, dtype code, size, stride), masks (bits, rows, cols, tile rows,\n"
               "tile cols, keep hint, transposed). stream: None, or the handle of the stream\n"
-              "of arrays on a CUDA device. Releases the GIL.",
+              "of arrays on a CUDA device. b_packed: the address of what pack() made of b, or 0.\n"
+              "Releases the GIL.",
               matmul);
   def_product(module, "matmul_plan",
               "How the backend would go about the same call: 'pruned units 128x32x32 work 0.25'.",
@@ -169,6 +200,14 @@ void bind_gemm(nb::module_& module) {
   def_product(module, "matmul_workspace_bytes",
               "The scratch memory that the same call takes, wherever its operands lie.",
               matmul_workspace_bytes);
+  module.def("packed_bytes", packed_bytes, nb::arg("b"), nb::arg("trans_b") = false,
+             nb::arg("precision") = 0, "The size of what pack() writes.");
+  module.def(
+      "pack", pack, nb::arg("b"), nb::arg("packed"), nb::arg("trans_b") = false,
+      nb::arg("precision") = 0,
+      "Writes to packed, 64-byte aligned, what matmul takes as b_packed in products with the\n"
+      "same b, trans_b and precision (gemm_pack of dropgemm/gemm.h). packed: an address or an\n"
+      "array of packed_bytes() bytes. Releases the GIL.");
 }
 
 }  // namespace dropgemm::python

@@ -7,6 +7,7 @@ NB_MODULE(_core, module) {
   module.doc() = "The C++ core of dropgemm; use the functions of the package instead.";
   dropgemm::python::bind_compact(module);
   dropgemm::python::bind_gemm(module);
+  dropgemm::python::bind_lstm(module);
   dropgemm::python::bind_mask(module);
   dropgemm::python::bind_pattern(module);
   dropgemm::python::bind_schedule(module);

@@ -7,6 +7,7 @@ namespace dropgemm::python {
 
 void bind_compact(nanobind::module_& module);
 void bind_gemm(nanobind::module_& module);
+void bind_lstm(nanobind::module_& module);
 void bind_mask(nanobind::module_& module);
 void bind_pattern(nanobind::module_& module);
 void bind_schedule(nanobind::module_& module);

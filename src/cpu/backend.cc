@@ -4,6 +4,7 @@
 #include "cpu/compact.h"
 #include "cpu/gemm.h"
 #include "cpu/isa.h"
+#include "cpu/lstm.h"
 #include "cpu/mask.h"
 #include "cpu/sgd.h"
 #include "registry.h"
@@ -43,7 +44,11 @@ constexpr Backend kTable = {kBackendAbi,
                             pattern_mask,
                             gather,
                             scatter,
-                            sgd};
+                            sgd,
+                            gemm_packed_bytes,
+                            gemm_pack,
+                            lstm_cell,
+                            lstm_cell_grad};
 
 }  // namespace
 }  // namespace cpu

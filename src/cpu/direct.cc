@@ -56,7 +56,7 @@ Way way_of(const GemmArgs& args) {
   // Numbers that are multiplied as they are stored.
   const bool plain = args.a.dtype == DType::kFloat64 ||
                      (args.a.dtype == DType::kFloat32 && args.precision == Precision::kHighest);
-  if (!plain || s.m == 0 || s.n == 0 || s.k == 0) return {};
+  if (!plain || args.b_packed != nullptr || s.m == 0 || s.n == 0 || s.k == 0) return {};
   if (s.m <= kSmallM && s.m <= s.n) {
     if (strides.n == 1) return {true, false, false};
     if (strides.l == 1) return {true, true, true};

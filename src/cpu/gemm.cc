@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <string>
+#include <type_traits>
 
 #include "cpu/direct.h"
 #include "cpu/isa.h"
@@ -114,8 +115,21 @@ void multiply_tile(const Product<F>& p, const Epilogue<typename F::Storage>& epi
   tile.add_partial = k0 > 0;
   tile.is_final = k1 == p.k;
   prefetch_tile(epilogue, tile);
-  p.kernels->multiply(segments, count, a, b, acc);
+  const auto multiply =
+      2 * tile.rows <= p.kernels->mr ? p.kernels->multiply_half : p.kernels->multiply;
+  multiply(segments, count, a, b, acc);
   store_tile(p, epilogue, tile);
+}
+
+// A panel of B from depth k0 on, as it was packed: for this item, or beforehand.
+template <class F>
+const typename F::Packed* b_panel(const Product<F>& p, const typename Product<F>::Scratch& scratch,
+                                  std::int64_t panel, std::int64_t k0) {
+  if (p.args->b_packed == nullptr) {
+    return scratch.packed_b + (panel - scratch.strip_panel) * p.b_stride();
+  }
+  return static_cast<const typename F::Packed*>(p.args->b_packed) + panel * p.whole_b_stride() +
+         p.words(k0) * p.kernels->nr;
 }
 
 // One pass over the depth: part of an item, whose B stays in the cache while A passes by.
@@ -136,9 +150,8 @@ void multiply_part(const Product<F>& p, const Epilogue<typename F::Storage>& epi
       const std::int32_t count = scratch.counts[unit];
       if (count == kZeros) zero_tile(p, epilogue, m, n);
       if (count < 0) continue;
-      multiply_tile(p, epilogue, a, scratch.packed_b + (n - scratch.strip_panel) * p.b_stride(), m,
-                    n, count, scratch.segments + (unit + 1) * p.max_segments(), k0, k1,
-                    scratch.acc);
+      multiply_tile(p, epilogue, a, b_panel(p, scratch, n, k0), m, n, count,
+                    scratch.segments + (unit + 1) * p.max_segments(), k0, k1, scratch.acc);
     }
   }
 }
@@ -148,7 +161,9 @@ void run_item(const Product<F>& p, const Epilogue<typename F::Storage>& epilogue
               std::int64_t block_first, const Item& item, typename Product<F>::Scratch& scratch) {
   for (std::int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += p.k_block) {
     const std::int64_t k1 = std::min(p.k, k0 + p.k_block);
-    if (scratch.strip_panel != item.n_first || scratch.strip_depth != k0) {
+    const bool packed = p.args->b_packed != nullptr ||
+                        (scratch.strip_panel == item.n_first && scratch.strip_depth == k0);
+    if (!packed) {
       for (std::int64_t n = item.n_first; n < item.n_last;) {
         const std::int64_t end = std::min(item.n_last, p.n.unit_end(n));
         pack_b(p, item.n_first, n, end, k0, k1, scratch);
@@ -272,7 +287,62 @@ void with_format(const GemmArgs& args, const Run& run) {
   }
 }
 
+// ---- a B that is packed beforehand --------------------------------------------------------------
+
+// Calls run(Product) with what packing all of B takes.
+template <class Run>
+void with_packing(const GemmArgs& args, const Run& run) {
+  GemmArgs packing;
+  packing.b = args.b;
+  packing.trans_b = args.trans_b;
+  packing.precision = args.precision;
+  const std::int64_t k = args.trans_b ? args.b.cols : args.b.rows;
+  packing.a = {nullptr, 0, k, k, 1, args.b.dtype};
+  GemmPlan plan;
+  plan.path = GemmPath::kDense;
+  with_format(packing, [&](auto format) {
+    Arena nothing({});
+    run(make_product<decltype(format)>(packing, plan, 1, nothing));
+  });
+}
+
+Status refuse_float16(const char* name, DType dtype) {
+  if (dtype != DType::kFloat16) return {};
+  return {StatusCode::kUnsupported,
+          std::string(name) +
+              ": expected float32, float64 or bfloat16 on the cpu backend, got float16"};
+}
+
 }  // namespace
+
+std::int32_t gemm_packed_bytes(const Context* /*ctx*/, const GemmArgs* args, std::size_t* bytes,
+                               ErrorText error) {
+  const Status status = refuse_float16("b", args->b.dtype);
+  if (!status.ok()) return report(status, error);
+  with_packing(*args, [&](const auto& p) {
+    const auto words = static_cast<std::size_t>(p.n.count() * p.whole_b_stride());
+    *bytes = words * sizeof(*p.packed_a);
+  });
+  return 0;
+}
+
+std::int32_t gemm_pack(const Context* ctx, const GemmArgs* args, void* packed, ErrorText error) {
+  const Status status = refuse_float16("b", args->b.dtype);
+  if (!status.ok()) return report(status, error);
+  with_packing(*args, [&](const auto& p) {
+    // Panels that are packed together read longer pieces of B's lines.
+    constexpr std::int64_t kPanelsAtOnce = 4, kWordsPerThread = 1 << 14;
+    const std::int64_t panels = p.n.count(), steps = (panels + kPanelsAtOnce - 1) / kPanelsAtOnce;
+    split(ctx->num_threads, steps, panels * p.whole_b_stride() / kWordsPerThread,
+          [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t i = begin; i < end; ++i) {
+              pack_whole_b(p, i * kPanelsAtOnce, std::min(panels, (i + 1) * kPanelsAtOnce),
+                           static_cast<std::decay_t<decltype(*p.packed_a)>*>(packed));
+            }
+          });
+  });
+  return 0;
+}
 
 std::int32_t gemm_plan(const Context* /*ctx*/, const GemmArgs* args, GemmPlan* plan) {
   *plan = make_plan(*args);
@@ -292,11 +362,8 @@ std::int32_t gemm_workspace_bytes(const Context* ctx, const GemmArgs* args, std:
 }
 
 std::int32_t gemm(const Context* ctx, const GemmArgs* args, ErrorText error) {
-  if (args->a.dtype == DType::kFloat16) {
-    return report({StatusCode::kUnsupported,
-                   "a: expected float32, float64 or bfloat16 on the cpu backend, got float16"},
-                  error);
-  }
+  Status status = refuse_float16("a", args->a.dtype);
+  if (!status.ok()) return report(status, error);
   GemmPlan plan = make_plan(*args);
   const int threads = threads_for(*ctx, *args, plan);
   // Masks without a zero are as good as none, whatever the hints. That takes no more workspace.
@@ -307,7 +374,6 @@ std::int32_t gemm(const Context* ctx, const GemmArgs* args, ErrorText error) {
     args = &unmasked;
     plan = make_plan(unmasked);
   }
-  Status status;
   with_format(*args, [&](auto format) {
     status = run_in_workspace<decltype(format)>(*ctx, *args, plan, threads);
   });

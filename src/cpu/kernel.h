@@ -211,6 +211,23 @@ struct DirectKernels {
   void (*dots[kMaxRows])(const DotArgs<T>& args);                        // [few rows - 1], to mr
 };
 
+// ---- an LSTM's cell, of one row
+// ------------------------------------------------------------------
+
+// lstm.h; gates lie side by side, `units` of each.
+template <class S>
+struct LstmCell {
+  const S *sums, *c_before;
+  S *gates, *c, *h;
+  std::int64_t units;
+};
+template <class S>
+struct LstmCellGrad {
+  const S *gates, *c_before, *c, *d_h;
+  S *d_c, *d_gates;
+  std::int64_t units;
+};
+
 // ---- an instruction set -------------------------------------------------------------------------
 
 template <class F>
@@ -223,6 +240,9 @@ struct KernelTable {
   // acc[mr][nr] = sum over the segments of a[k][mr] x b[k][nr], both packed.
   void (*multiply)(const Segment* segments, std::int32_t count, const Packed* a, const Packed* b,
                    Sum* acc);
+  // The same of the first mr / 2 rows alone.
+  void (*multiply_half)(const Segment* segments, std::int32_t count, const Packed* a,
+                        const Packed* b, Sum* acc);
   void (*pack_a)(const PackArgs<F>& args);  // P = mr
   void (*pack_b)(const PackArgs<F>& args);  // P = nr
   void (*store)(const Epilogue<Storage>& epilogue, const TileStore<Sum>& tile);
@@ -234,6 +254,8 @@ struct KernelTable {
   // Zeroes lane i of depth k of a panel where bit k of words[i] is 0, k in [0, depth <= 32).
   void (*select_a)(Packed* panel, const std::uint32_t* words, std::int32_t depth);
   void (*select_b)(Packed* panel, const std::uint32_t* words, std::int32_t depth);
+  void (*lstm_cell)(const LstmCell<Storage>& row);
+  void (*lstm_cell_grad)(const LstmCellGrad<Storage>& row);
   DirectKernels<Sum> direct;
 };
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "cpu/kernel_direct.h"
+#include "cpu/kernel_lstm.h"
 #include "cpu/kernel_pack.h"
 #include "cpu/kernel_store.h"
 
@@ -28,9 +29,10 @@ struct Kernel {
   typedef Storing<S, kLanes, kNv> Store;
 
   // Never inlined: register allocation must not depend on the caller.
+  template <int kRows>
   [[gnu::noinline]] static void multiply(const Segment* segments, std::int32_t count, const P* a,
                                          const P* b, T* acc) {
-    Vector c[kMr][kNv] = {};
+    Vector c[kRows][kNv] = {};
     for (std::int32_t s = 0; s < count; ++s) {
       const P* pa = a + static_cast<std::int64_t>(segments[s].begin / F::kDepths) * kMr;
       const P* pb = b + static_cast<std::int64_t>(segments[s].begin / F::kDepths) * kNr;
@@ -43,7 +45,7 @@ struct Kernel {
 #pragma GCC unroll 8
         for (int j = 0; j < kNv; ++j) bv[j] = Lanes<P, kLanes>::load(pb + j * kLanes);
 #pragma GCC unroll 16
-        for (int i = 0; i < kMr; ++i) {
+        for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 8
           for (int j = 0; j < kNv; ++j) c[i][j] = Dot<P, kLanes>::add(c[i][j], pa[i], bv[j]);
         }
@@ -54,7 +56,7 @@ struct Kernel {
       }
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < kMr; ++i) {
+    for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 8
       for (int j = 0; j < kNv; ++j) Register::put(acc + i * kNr + j * kLanes, c[i][j]);
     }
@@ -90,7 +92,8 @@ struct Kernel {
   static constexpr KernelTable<F> table() {
     return {kMr,
             kNr,
-            &multiply,
+            &multiply<kMr>,
+            &multiply<kMr / 2>,
             &PackingA::pack,
             &PackingB::pack,
             &Store::store,
@@ -98,6 +101,8 @@ struct Kernel {
             &add_lines,
             &PackingA::select,
             &PackingB::select,
+            &Cell<S, kLanes>::forward,
+            &Cell<S, kLanes>::backward,
             direct_kernels<T, kVectorBytes, kMr, kNv>()};
   }
 };

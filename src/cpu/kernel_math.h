@@ -1,6 +1,7 @@
-// GELU, as torch has it with erf and with tanh, and its derivatives, on kW lanes of T in the
-// compiler's vector extensions. Both are z times a share of z in [0, 1] that is made of an
-// exponential of something negative, so that nothing overflows and small shares keep their digits.
+// Exponentials and what is made of them, on kW lanes of T in the compiler's vector extensions:
+// sigmoid and tanh; GELU, as torch has it with erf and with tanh, and its derivatives. All are made
+// of an exponential of something negative, so that nothing overflows and small results keep their
+// digits: GELU is z times a share of z in [0, 1].
 // Included by ISA files only: internal linkage, nothing of the standard library.
 #pragma once
 
@@ -75,9 +76,61 @@ struct MathConstants<double> {
 };
 
 template <class T, int kW>
-struct Gelu {
+struct Exponential {
   typedef typename Lanes<T, kW>::V V;
-  typedef typename Lanes<T, kW>::Index Index;
+  typedef typename Lanes<T, kW>::Bits Bits;
+  typedef MathConstants<T> Constants;
+
+  // The sum of terms[i] x^(i - kFirst) from kFirst on.
+  template <int kFirst = 0, int kTerms>
+  static V polynomial(const T (&terms)[kTerms], V x) {
+    V sum = V{} + terms[kTerms - 1];
+#pragma GCC unroll 16
+    for (int i = kTerms - 2; i >= kFirst; --i) sum = sum * x + terms[i];
+    return sum;
+  }
+
+  // x = n log 2 + rest, with n in the lowest bits of `shifted`.
+  static V reduce(V x, V* shifted) {
+    constexpr T kLog2E = T(1.4426950408889634074);
+    *shifted = x * kLog2E + Constants::kRound;
+    const V n = *shifted - Constants::kRound;
+    return (x - n * Constants::kLn2High) - n * Constants::kLn2Low;
+  }
+  // 2^n v.
+  static V times_power(V v, V shifted) {
+    return (V)((Bits)v + ((Bits)shifted << Constants::kMantissaBits));
+  }
+
+  // e^x for x <= 0, 0 where it would not be a normal number; NaN stays NaN.
+  static V of(V x) {
+    V shifted;
+    const V rest = reduce(x, &shifted);
+    const V result = times_power(polynomial(Constants::kExp, rest), shifted);
+    return x < Constants::kLowestExponent ? V{} : result;
+  }
+  // e^x - 1 likewise, with all digits of what is near 0.
+  static V minus_one(V x) {
+    V shifted;
+    const V rest = reduce(x, &shifted), power = times_power(V{} + T(1), shifted);
+    const V result = power * (rest * polynomial<1>(Constants::kExp, rest)) + (power - T(1));
+    return x < Constants::kLowestExponent ? V{} - T(1) : result;
+  }
+
+  static V sigmoid(V x) {
+    const V power = of(x < T(0) ? x : -x), larger = T(1) / (T(1) + power);
+    return x < T(0) ? power * larger : larger;
+  }
+  static V tanh(V x) {
+    const V less = minus_one(T(2) * (x < T(0) ? x : -x)), result = -less / (T(2) + less);
+    return x < T(0) ? -result : result;
+  }
+};
+
+template <class T, int kW>
+struct Gelu {
+  typedef Exponential<T, kW> Exp;
+  typedef typename Exp::V V;
   typedef MathConstants<T> Constants;
 
   static V erf(V z) {
@@ -111,40 +164,20 @@ struct Gelu {
     return z > kFlat ? V{} + kFlat : z < -kFlat ? V{} - kFlat : z;
   }
 
-  template <int kTerms>
-  static V polynomial(const T (&terms)[kTerms], V x) {
-    V sum = V{} + terms[kTerms - 1];
-#pragma GCC unroll 16
-    for (int i = kTerms - 2; i >= 0; --i) sum = sum * x + terms[i];
-    return sum;
-  }
-
-  // e^x for x <= 0, 0 where it would not be a normal number; NaN stays NaN.
-  static V exponential(V x) {
-    constexpr T kLog2E = T(1.4426950408889634074);
-    typedef typename Lanes<T, kW>::Bits Bits;
-    const V shifted = x * kLog2E + Constants::kRound;
-    const V n = shifted - Constants::kRound;
-    const V rest = (x - n * Constants::kLn2High) - n * Constants::kLn2Low;
-    const V result =
-        (V)((Bits)polynomial(Constants::kExp, rest) + ((Bits)shifted << Constants::kMantissaBits));
-    return x < Constants::kLowestExponent ? V{} : result;
-  }
-
   // P(X < z) for a standard normal X, and e^(-z^2 / 2).
   static V normal(V z, V* density) {
     const V size = z < T(0) ? -z : z;
     const V t = size > Constants::kTailEnd ? V{} + Constants::kTailEnd : size;
-    *density = exponential(T(-0.5) * z * z);
-    const V tail =
-        *density * polynomial(Constants::kTailOver, t) / polynomial(Constants::kTailUnder, t);
+    *density = Exp::of(T(-0.5) * z * z);
+    const V tail = *density * Exp::polynomial(Constants::kTailOver, t) /
+                   Exp::polynomial(Constants::kTailUnder, t);
     return z < T(0) ? tail : T(1) - tail;
   }
 
   // (1 + tanh u) / 2 and that times (1 - tanh u) / 2, u = sqrt(2 / pi) (z + kCubic z^3).
   static V logistic(V z, V* product) {
     const V u = kSqrtTwoOverPi * (z + kCubic * z * z * z);
-    const V power = exponential(T(-2) * (u < T(0) ? -u : u));
+    const V power = Exp::of(T(-2) * (u < T(0) ? -u : u));
     const V larger = T(1) / (T(1) + power);
     *product = power * larger * larger;
     return z < T(0) ? power * larger : larger;

@@ -163,11 +163,21 @@ void pack_b(const Product<F>& p, std::int64_t strip_first, std::int64_t first, s
        scratch.packed_b + (first - strip_first) * p.b_stride(), p.b_stride());
 }
 
+template <class F>
+void pack_whole_b(const Product<F>& p, std::int64_t first, std::int64_t last,
+                  typename F::Packed* packed) {
+  Segment all;
+  const std::int32_t count = whole_depth(0, p.k, &all);
+  pack(p, b_operand(p), first, last, 0, p.k, count, &all, packed + first * p.whole_b_stride(),
+       p.whole_b_stride());
+}
+
 #define DROPGEMM_INSTANTIATE(F)                                                        \
   template void pack_a<F>(const Product<F>&, std::int64_t, std::int64_t, std::int64_t, \
                           Product<F>::Scratch&);                                       \
   template void pack_b<F>(const Product<F>&, std::int64_t, std::int64_t, std::int64_t, \
-                          std::int64_t, std::int64_t, Product<F>::Scratch&);
+                          std::int64_t, std::int64_t, Product<F>::Scratch&);           \
+  template void pack_whole_b<F>(const Product<F>&, std::int64_t, std::int64_t, F::Packed*);
 DROPGEMM_FOR_EACH_FORMAT(DROPGEMM_INSTANTIATE)
 
 }  // namespace dropgemm::cpu

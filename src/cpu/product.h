@@ -79,6 +79,8 @@ struct Product {
   }
   [[nodiscard]] std::int64_t a_stride() const { return panel_stride(k, kernels->mr); }
   [[nodiscard]] std::int64_t b_stride() const { return panel_stride(k_block, kernels->nr); }
+  // Of a B that the caller had packed: all of the depth.
+  [[nodiscard]] std::int64_t whole_b_stride() const { return panel_stride(k, kernels->nr); }
 
   // Scratch of one thread.
   struct Scratch {
@@ -119,6 +121,11 @@ template <class F>
 void pack_b(const Product<F>& product, std::int64_t strip_first, std::int64_t first,
             std::int64_t last, std::int64_t k0, std::int64_t k1,
             typename Product<F>::Scratch& scratch);
+
+// The same of all of the depth of a B without masks, into `packed`, where panel 0 lies first.
+template <class F>
+void pack_whole_b(const Product<F>& product, std::int64_t first, std::int64_t last,
+                  typename F::Packed* packed);
 
 // Writes what compaction leaves out of D: 0 where dropped, act(bias) where only A or B are.
 // Called by every thread of a team.

@@ -43,7 +43,11 @@ constexpr Backend kTable = {kBackendAbi,
                             pattern_mask,
                             gather,
                             scatter,
-                            sgd};
+                            sgd,
+                            /*gemm_packed_bytes=*/nullptr,
+                            /*gemm_pack=*/nullptr,
+                            /*lstm_cell=*/nullptr,
+                            /*lstm_cell_grad=*/nullptr};
 
 }  // namespace
 

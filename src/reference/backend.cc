@@ -29,7 +29,11 @@ constexpr Backend kTable = {kBackendAbi,
                             pattern_mask,
                             gather,
                             scatter,
-                            sgd};
+                            sgd,
+                            gemm_packed_bytes,
+                            gemm_pack,
+                            lstm_cell,
+                            lstm_cell_grad};
 
 }  // namespace
 }  // namespace reference

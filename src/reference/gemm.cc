@@ -87,11 +87,19 @@ class Operand {
   bool rounds_;
 };
 
+// What packing makes of B: the same matrix without gaps.
+ConstMatrixView packed_view(const ConstMatrixView& b, const void* packed) {
+  return {packed, b.rows, b.cols, b.cols, 1, b.dtype};
+}
+ConstMatrixView b_view(const GemmArgs& args) {
+  return args.b_packed != nullptr ? packed_view(args.b, args.b_packed) : args.b;
+}
+
 template <class T>
 void run(const GemmArgs& args) {
   const auto [m_size, n_size, k_size] = gemm_shape(args);
   const Operand<T> a(args.a, args.trans_a, args.a_mask, args.precision);
-  const Operand<T> b(args.b, args.trans_b, args.b_mask, args.precision);
+  const Operand<T> b(b_view(args), args.trans_b, args.b_mask, args.precision);
   const double scale = args.scale * (args.scale_device != nullptr ? *args.scale_device : 1.0);
   const double out_scale =
       args.out_scale * (args.out_scale_device != nullptr ? *args.out_scale_device : 1.0);
@@ -150,6 +158,28 @@ std::int32_t gemm_plan(const Context* /*ctx*/, const GemmArgs* args, GemmPlan* p
 std::int32_t gemm_workspace_bytes(const Context* /*ctx*/, const GemmArgs* /*args*/,
                                   std::size_t* bytes) {
   *bytes = 0;
+  return 0;
+}
+
+std::int32_t gemm_packed_bytes(const Context* /*ctx*/, const GemmArgs* args, std::size_t* bytes,
+                               ErrorText /*error*/) {
+  *bytes = static_cast<std::size_t>(args->b.rows * args->b.cols) * dtype_size(args->b.dtype);
+  return 0;
+}
+
+std::int32_t gemm_pack(const Context* /*ctx*/, const GemmArgs* args, void* packed,
+                       ErrorText /*error*/) {
+  const std::size_t size = dtype_size(args->b.dtype);
+  const auto at = [size](const ConstMatrixView& m, std::int64_t i, std::int64_t j) {
+    return static_cast<const char*>(m.data) +
+           (i * m.row_stride + j * m.col_stride) * static_cast<std::int64_t>(size);
+  };
+  const ConstMatrixView out = packed_view(args->b, packed);
+  for (std::int64_t i = 0; i < out.rows; ++i) {
+    for (std::int64_t j = 0; j < out.cols; ++j) {
+      std::memcpy(const_cast<char*>(at(out, i, j)), at(args->b, i, j), size);
+    }
+  }
   return 0;
 }
 

@@ -43,6 +43,7 @@ struct GemmCase {
   bool bias = false, addend = false, aux_out = false, a_sum = false, transposed_masks = false;
   bool undefined_fill = false;  // dropped tiles of D may hold anything
   bool deterministic = false;
+  bool packs_b = false;  // before the product, which is not shown B itself
   Activation activation = Activation::kNone;
   Activation grad = Activation::kNone;  // kNone: no grad_aux
   Precision precision = Precision::kHighest;
@@ -64,9 +65,9 @@ struct GemmCase {
            std::to_string(static_cast<int>(layout)) + (bias ? " bias" : "") +
            (addend ? " addend" : "") + (aux_out ? " aux" : "") + (a_sum ? " a_sum" : "") +
            (undefined_fill ? " undefined fill" : "") + (deterministic ? " deterministic" : "") +
-           " scales " + std::to_string(scale) + " " + std::to_string(out_scale) + " act " +
-           std::to_string(static_cast<int>(activation)) + " grad " +
-           std::to_string(static_cast<int>(grad)) +
+           (packs_b ? " packed b" : "") + " scales " + std::to_string(scale) + " " +
+           std::to_string(out_scale) + " act " + std::to_string(static_cast<int>(activation)) +
+           " grad " + std::to_string(static_cast<int>(grad)) +
            (precision == Precision::kMedium ? " medium" : "") + " seed " + std::to_string(seed);
   }
 };
@@ -253,6 +254,18 @@ void check_against_reference(const Context& ctx, const GemmCase& c) {
   args.precision = c.rounds ? c.precision : Precision::kHighest;
   run(reference, want, want_aux, want_sum);
   args.precision = c.precision;
+  std::size_t packed_bytes = 0;
+  if (c.packs_b) {
+    ASSERT_TRUE(gemm_packed_bytes(ctx, args, &packed_bytes).ok());
+  }
+  GuardedWorkspace packed(packed_bytes);
+  if (c.packs_b) {
+    const Status status = gemm_pack(ctx, args, packed.data());
+    ASSERT_TRUE(status.ok()) << status.message();
+    EXPECT_TRUE(packed.intact()) << "written outside the " << packed_bytes << " packed bytes";
+    b.fill([&](auto, auto) { return nan; });
+    args.b_packed = packed.data();
+  }
   run(ctx, d, aux, a_sum);
 
   // Sums differ by rounding while they are made; what is stored of them once more, on either side.

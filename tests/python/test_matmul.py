@@ -126,6 +126,27 @@ def test_everything_of_the_core_is_reachable(backend):
         _core.matmul(a, b, out, backend="abacus")
 
 
+@pytest.mark.parametrize("trans_b", [False, True])
+def test_a_packed_operand_serves_many_products(backend, trans_b):
+    rng = np.random.default_rng(5)
+    b = rng.standard_normal((64, 48)).astype(np.float32)
+    size = _core.packed_bytes(b, trans_b)
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    packed = memory[start : start + size]
+    with pytest.raises(ValueError, match=f"packed: expected {size} elements of one byte"):
+        _core.pack(b, memory, trans_b)
+    _core.pack(b, packed, trans_b)
+    right = b.T if trans_b else b
+    for rows in (3, 20):
+        a = rng.standard_normal((rows, len(right))).astype(np.float32)
+        out = np.empty((rows, right.shape[1]), np.float32)
+        _core.matmul(a, np.full_like(b, np.nan), out, trans_b=trans_b, b_packed=packed.ctypes.data)
+        assert_within(out, *product(a, right))
+    with pytest.raises(ValueError, match="b_packed: expected a 64-byte aligned pointer"):
+        _core.matmul(a, b, out, trans_b=trans_b, b_packed=packed.ctypes.data + 4)
+
+
 def test_plan_tells_pruned_from_dense():
     a, b, out = (np.zeros((256, 256), np.float32) for _ in range(3))
     bits = np.zeros((2, 1), np.uint32)
