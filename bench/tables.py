@@ -164,18 +164,22 @@ def bf16() -> str:
 def lstm() -> str:
     """Training steps of LSTM language models."""
     rows = load("lstm")["rows"]
-    (stock,) = pick(rows, contender="stock")
+    (stock,), (medium,) = (pick(rows, contender=name) for name in ("stock", "medium"))
     lines = [
         [
-            DROPPED_OF_LSTM[row["method"]],
-            f"{stock['ms']:.0f} ms",
+            f"{DROPPED_OF_LSTM[row['method']]}{VARIANTS[row['contender']]}",
+            f"{stock['ms']:.0f} / {medium['ms']:.0f} ms",
             f"{row['ms']:.0f} ms ({spread(row['spread'])})",
             *(times(row, baseline) for baseline in ("stock", "medium")),
             f"{1 / row['work']:.2f}",
         ]
-        for row in pick(rows, contender="dropgemm")
+        for row in rows
+        if row["contender"] in VARIANTS
     ]
-    header = ["dropped", "stock PyTorch", "dropgemm (spread)", "x stock", 'x "medium"', "ideal"]
+    header = [
+        "dropped", 'PyTorch, stock / "medium"', "dropgemm (spread)", "x stock", 'x "medium"',
+        "ideal",
+    ]  # fmt: skip
     return markdown(header, lines) + source("lstm")
 
 

@@ -25,11 +25,30 @@ def test_results_and_gradients_are_those_of_dense_masks(method, back):
         (1, {"bias": False}, (5, 3)),
         (3, {}, (2, 7)),
         (2, {}, (1, 1)),
+        (2, {}, (6, 9)),
     ],
 )
 def test_layers_biases_and_shapes(method, layers, rest, shape):
     for back in (None, "own", "units"):
         compare(make(method, back, layers, **rest), *shape)
+
+
+@pytest.mark.parametrize("back", [None, "own", "units"])
+def test_under_medium(back):
+    """Products of weights, inputs and states that are rounded to 8 bits."""
+    lstm = make("row", back, layers=1).float()
+    x, results = torch.randn(SAMPLES, 5, IN), []
+    for precision in ("highest", "medium"):
+        torch.set_float32_matmul_precision(precision)
+        try:
+            y, last = lstm(x)
+            results.append([y, *gradients([y, *last], list(lstm.parameters()))])
+        finally:
+            torch.set_float32_matmul_precision("highest")
+    for exact, medium in zip(*results, strict=True):
+        # Each of 5 steps adds a rounding of either factor, in units of the largest result.
+        unit = exact.abs().max().item()
+        torch.testing.assert_close(medium, exact, rtol=0, atol=2 * 5 * 2.0**-8 * unit)
 
 
 def test_time_first_batches_have_the_same_masks():

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dropgemm.framework import HIGHEST
 from dropgemm.torch import ops as ops  # registers the operator
 from dropgemm.torch.calls import GELU, GELU_TANH, NONE, RELU, MaskArguments, Product, multiply
 from dropgemm.torch.tracing import needs_operator, refuse_forward_ad, short_apply
@@ -94,7 +95,10 @@ def _gradients(
         db = times(dz, a, out_mask, a_mask, b_mask, True, trans_a)
     factors = product.out_scale, product.out_scale_tensor
     if needs[2]:
-        ones = Product(b_mask=out_mask, scale=factors[0], scale_tensor=factors[1])
+        # A sum, which no precision rounds.
+        ones = Product(
+            b_mask=out_mask, scale=factors[0], scale_tensor=factors[1], precision=HIGHEST
+        )
         dbias = matmul(dz.new_ones(1, dz.shape[0]), dz, None, None, ones)[0]
     if needs[3]:
         daddend = out_mask.select(dz) * factors[0]

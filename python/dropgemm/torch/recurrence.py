@@ -8,12 +8,17 @@ import torch
 from torch import Tensor
 
 from dropgemm import _core
+from dropgemm.framework import HIGHEST
 from dropgemm.tile_mask import TileMask
 from dropgemm.torch import operands
 from dropgemm.torch.sequence import Group, Rows, take
 
 _sigmoid_backward: Any = torch.ops.aten.sigmoid_backward
 _tanh_backward: Any = torch.ops.aten.tanh_backward
+
+# A weight is packed for so many products at least. float32 and float64 products of up to four rows
+# read it as quickly where it lies.
+_STEPS, _ROWS = 4, 5
 
 
 class Feedback(NamedTuple):
@@ -37,15 +42,17 @@ class Recurrence(torch.autograd.Function):
         c[t] = sigmoid(f) c[t-1] + sigmoid(i) tanh(g)        h[t] = sigmoid(o) tanh(c[t])
 
     gates [rows, 4 hidden] is used up: its memory becomes that of the activated gates. W
-    [4 hidden, hidden] is compacted to the kept units once, not at each step, and its gradient is
-    one product over all rows. Returns h [rows, hidden] and the last h and c [batch, hidden].
+    [4 hidden, hidden] is compacted to the kept units and packed for the products of all steps at
+    once, and its gradient is one product over all rows. Returns h [rows, hidden] and the last h and
+    c [batch, hidden].
     """
 
     @staticmethod
     def forward(
         ctx: Any, gates: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, rows: Rows, back: Feedback
     ) -> tuple[Tensor, Tensor, Tensor]:
-        weights, precision = _compacted(weight, back), operands.default_precision()
+        precision, c0 = operands.default_precision(), c0.contiguous()
+        weights = _weights(weight, back, rows, precision, trans=True)
         hidden = gates.new_empty(rows.total, weight.shape[1])
         cells = torch.empty_like(hidden)
         scratch = gates.new_empty(rows.batch, gates.shape[1])
@@ -53,10 +60,8 @@ class Recurrence(torch.autograd.Function):
         for step, size in zip(rows.steps, rows.sizes, strict=True):
             sums, active = scratch[:size], gates[step]
             _add_products(_fed_back(h[:size], back), weights, active, sums, back, precision)
-            i, f, g, o = _quarters(torch.sigmoid(sums, out=active))  # the candidate too: one call
-            torch.tanh(_quarters(sums)[2], out=g)
-            c = torch.mul(f, c[:size], out=cells[step]).addcmul_(i, g)
-            h = torch.tanh(c, out=hidden[step]).mul_(o)
+            before, c, h = c[:size], cells[step], hidden[step]
+            _step(sums, before, active, c, h)
         ctx.precision = precision
         ctx.save_for_backward(gates, weight, hidden, cells, h0, c0)
         ctx.rows, ctx.back = rows, back
@@ -71,7 +76,7 @@ class Recurrence(torch.autograd.Function):
             )
         gates, weight, hidden, cells, h0, c0 = ctx.saved_tensors
         rows, back = ctx.rows, ctx.back
-        weights = _compacted(weight, back)
+        weights = _weights(weight, back, rows, ctx.precision, trans=False)
         d_gates = torch.empty_like(gates)
         previous = torch.empty_like(hidden)  # the state before each step
         d_h, d_c = d_h.clone(), d_c.clone()  # of a sample: from behind the step that is looked at
@@ -94,10 +99,31 @@ class Recurrence(torch.autograd.Function):
         return d_gates, d_weight, d_h, d_c, None, None
 
 
+def _step(sums: Tensor, c_before: Tensor, gates: Tensor, c: Tensor, h: Tensor) -> None:
+    """Writes activated gates and states of a step; sums may be used up."""
+    if not operands.on_cuda(sums):
+        _core.lstm_cell(
+            operands.matrix("sums", sums), operands.matrix("c_before", c_before),
+            operands.matrix("gates", gates), operands.matrix("c", c), operands.matrix("h", h),
+        )  # fmt: skip
+        return
+    i, f, g, o = _quarters(torch.sigmoid(sums, out=gates))  # the candidate too: one call
+    torch.tanh(_quarters(sums)[2], out=g)
+    torch.mul(f, c_before, out=c).addcmul_(i, g)
+    torch.tanh(c, out=h).mul_(o)
+
+
 def _step_backward(
     gates: Tensor, c: Tensor, c_before: Tensor, d_h: Tensor, d_c: Tensor, d_gates: Tensor
 ) -> None:
     """Writes the gradient of a step's gates; d_c becomes that of the cells before it."""
+    if not operands.on_cuda(gates):
+        _core.lstm_cell_grad(
+            operands.matrix("gates", gates), operands.matrix("c_before", c_before),
+            operands.matrix("c", c), operands.matrix("d_h", d_h), operands.matrix("d_c", d_c),
+            operands.matrix("d_gates", d_gates),
+        )  # fmt: skip
+        return
     i, f, g, o = _quarters(gates)
     d_i, d_f, d_g, d_o = _quarters(d_gates)
     tanh_c = torch.tanh(c)
@@ -109,9 +135,30 @@ def _step_backward(
     d_c *= f
 
 
-def _compacted(weight: Tensor, back: Feedback) -> list[Tensor]:
-    """For each group the columns of its kept units."""
-    return [take(weight, 1, kept).contiguous() for _, kept in back.groups]
+class _Weight(NamedTuple):
+    """The columns of a group's kept units, as the right operand of a product at each step."""
+
+    values: Tensor
+    packed: Tensor | None  # as the core multiplies them
+
+
+def _weights(
+    weight: Tensor, back: Feedback, rows: Rows, precision: int, *, trans: bool
+) -> list[_Weight]:
+    """One for each group, which W^T (trans) or W is made of."""
+    found = []
+    in_place = precision == HIGHEST and weight.dtype != torch.bfloat16
+    packs = rows.length >= _STEPS and (rows.batch >= _ROWS or not in_place)
+    packs = packs and not operands.on_cuda(weight)
+    for _, kept in back.groups:
+        values, packed = take(weight, 1, kept), None
+        if packs:
+            matrix = operands.matrix("b", values)
+            size = _core.packed_bytes(matrix, trans, precision)
+            packed = torch.empty(size, dtype=torch.uint8, device=weight.device)
+            _core.pack(matrix, packed.data_ptr(), trans, precision)
+        found.append(_Weight(values, packed))
+    return found
 
 
 def _fed_back(h: Tensor, back: Feedback) -> Tensor:
@@ -120,7 +167,7 @@ def _fed_back(h: Tensor, back: Feedback) -> Tensor:
 
 def _add_products(
     h: Tensor,
-    weights: list[Tensor],
+    weights: list[_Weight],
     addend: Tensor,
     out: Tensor,
     back: Feedback,
@@ -128,14 +175,14 @@ def _add_products(
 ) -> None:
     """out = addend + scale h W^T, group by group."""
     for (samples, kept), weight in zip(back.groups, weights, strict=True):
-        part = take(h[samples], 1, kept).contiguous()
         _product(
-            part, weight, out[samples], back.scale, precision, trans_b=True, addend=addend[samples]
-        )
+            take(h[samples], 1, kept), weight, out[samples], back.scale, precision, trans_b=True,
+            addend=addend[samples],
+        )  # fmt: skip
 
 
 def _feed_gradient_back(
-    d_gates: Tensor, weights: list[Tensor], d_h: Tensor, back: Feedback, precision: int
+    d_gates: Tensor, weights: list[_Weight], d_h: Tensor, back: Feedback, precision: int
 ) -> None:
     """The gradient of the hidden state before the step of d_gates."""
     for group, weight in zip(back.groups, weights, strict=True):
@@ -143,7 +190,7 @@ def _feed_gradient_back(
         if group.keeps_all:
             _product(of_gates, weight, part, back.scale, precision)
         else:
-            narrow = d_h.new_empty(len(part), weight.shape[1])
+            narrow = d_h.new_empty(len(part), weight.values.shape[1])
             _product(of_gates, weight, narrow, back.scale, precision)
             part.zero_()[:, group.kept] = narrow
     if back.elements is not None:
@@ -152,7 +199,7 @@ def _feed_gradient_back(
 
 def _product(
     a: Tensor,
-    b: Tensor,
+    b: Tensor | _Weight,
     out: Tensor,
     scale: float,
     precision: int,
@@ -162,15 +209,17 @@ def _product(
     addend: Tensor | None = None,
     b_mask: Any = None,
 ) -> None:
+    values, packed = b if isinstance(b, _Weight) else (b, None)
     if operands.on_cuda(a):  # where nothing is compacted, and PyTorch's own is as good
-        left, right = a.T if trans_a else a, b.T if trans_b else b
+        left, right = a.T if trans_a else a, values.T if trans_b else values
         beta = 0.0 if addend is None else 1.0
         torch.addmm(out if addend is None else addend, left, right, beta=beta, alpha=scale, out=out)
         return
     _core.matmul(
-        operands.matrix("a", a), operands.matrix("b", b), operands.matrix("out", out),
+        operands.matrix("a", a), operands.matrix("b", values), operands.matrix("out", out),
         b_mask=b_mask, trans_a=trans_a, trans_b=trans_b, scale=scale, precision=precision,
         addend=None if addend is None else operands.matrix("addend", addend),
+        b_packed=0 if packed is None else packed.data_ptr(),
     )  # fmt: skip
 
 
