@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import dropgemm as dg
+import dropgemm.torch.members as members_module
 from dense import bernoulli_tiles, exact_tiles
 from dropgemm.torch import (
     LSTM,
@@ -198,7 +199,7 @@ def test_bernoulli_draws_for_each_subnet_and_sample():
     assert torch.equal(ensemble(model, 8)(torch.ones(32, 64)).members, first)
 
 
-def test_what_is_the_same_for_all_is_computed_once():
+def test_what_is_the_same_for_all_is_computed_once(monkeypatch):
     class Products(TorchDispatchMode):
         def __init__(self):
             super().__init__()
@@ -216,7 +217,15 @@ def test_what_is_the_same_for_all_is_computed_once():
     together = ensemble(model, 4)
     with Products() as seen:
         together(torch.randn(16, 20))
-    assert seen.rows == [16, 16]  # and the last one by dropgemm
+    assert seen.rows == [16]  # of what is not converted
+
+    calls = []
+    core = members_module.matmul
+    monkeypatch.setattr(
+        members_module, "matmul", lambda x, *rest: calls.append(x.shape) or core(x, *rest)
+    )
+    together(torch.randn(16, 20))
+    assert calls == [(16, 32)]  # and the last one for each subnet
 
 
 # ---- beside training --------------------------------------------------------------------------
@@ -278,6 +287,49 @@ def test_autocast():
         apart = ensemble(model, 4, batched=False)(x)
     torch.testing.assert_close(found.members, apart.members)
     assert found.members.dtype == torch.bfloat16
+
+
+class Seen(nn.Module):
+    """Notes how many samples come by."""
+
+    def __init__(self):
+        super().__init__()
+        self.samples = []
+
+    def forward(self, x):
+        self.samples.append(len(x))
+        return x
+
+
+@pytest.mark.parametrize(
+    ("batch", "pieces"), [(128, [128]), (129, [72, 57]), (300, [104, 104, 92]), (1024, [128] * 8)]
+)
+def test_matrices_are_taken_in_pieces(batch, pieces):
+    seen = Seen()
+    model = nn.Sequential(seen, *make("mlp"))
+    convert(model, method="block", **SETTINGS)
+    x = torch.randn(batch, 20, dtype=torch.float64)
+    together, apart = (ensemble(model, 16, batched=batched) for batched in (True, False))
+    seen.samples.clear()
+    got = together(x).members
+    assert together.model[0].samples[-len(pieces) :] == pieces
+    torch.testing.assert_close(got, apart(x).members, rtol=1e-12, atol=1e-12)
+
+
+def test_models_of_all_samples_are_not():
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = make("mlp")
+
+        def forward(self, x):
+            return self.net(x).mean(0)
+
+    model = Pooled()
+    convert(model, method="block", **SETTINGS)
+    x = torch.randn(300, 20, dtype=torch.float64)
+    together, apart = (ensemble(model, 16, batched=batched) for batched in (True, False))
+    torch.testing.assert_close(together(x).members, apart(x).members, rtol=1e-12, atol=1e-12)
 
 
 def test_only_converted_dropouts_drop():

@@ -18,6 +18,10 @@ from torch import Tensor, nn
 from dropgemm.arrays import to_integer
 from dropgemm.schedule import GyroSchedule
 from dropgemm.tile_mask import TileMask
+from dropgemm.torch import operands
+from dropgemm.torch.autocast import cast
+from dropgemm.torch.autograd import matmul
+from dropgemm.torch.calls import Product
 from dropgemm.torch.clock import Clock
 from dropgemm.torch.draws import Drawn, GyroDraws, PatternDraws
 from dropgemm.torch.dropout import _SiteDropout
@@ -212,7 +216,7 @@ class _Layer:
         """The results of all subnets, and where their dimension of the subnets is."""
         (x,), (dim,) = values, dims
         if dim is None and not self._drops_inputs():
-            return nn.functional.linear(x, self._module.weight, self._module.bias), None
+            return self._dense(x), None
         one = x if dim is None else x.select(dim, 0)
         at = self._sites[0].batch_dim(one)
         whole = one.dim() > 1 and math.prod(one.shape[at:-1]) % _GRANULE == 0
@@ -223,6 +227,15 @@ class _Layer:
             return y.unflatten(at, (self._members.count, -1)), at
         each = [x] * self._members.count if dim is None else x.unbind(dim)
         return _stacked(self._in_turn((value,) for value in each), len(each)), 0
+
+    def _dense(self, x: Tensor) -> Tensor:
+        """What a Linear makes of what is the same for all, and nothing is dropped of."""
+        x, weight = cast(x, self._module.weight)
+        (bias,) = cast(self._module.bias)
+        if x.dim() < 2 or not x.is_cpu or x.dtype not in operands.DTYPES or x.dtype != weight.dtype:
+            return nn.functional.linear(x, weight, bias)
+        y = matmul(x.flatten(0, -2), weight, bias, None, Product(trans_b=True))
+        return y.view(*x.shape[:-1], y.shape[1])
 
     def _drops_inputs(self) -> bool:
         """False for a Linear that drops outputs alone, which the dropout behind it drops anyway."""
