@@ -1,7 +1,8 @@
 """dropgemm: dropout that makes the GEMM smaller.
 
-Arrays are NumPy arrays, PyTorch CPU tensors or JAX CPU arrays; results come in the caller's
-framework. PyTorch layers, and the conversion of models, are in dropgemm.torch.
+Arrays are NumPy arrays, PyTorch tensors, JAX arrays or CuPy arrays; results come in the caller's
+framework, on the device of the operands. PyTorch layers, and the conversion of models, are in
+dropgemm.torch.
 
 Examples begin with `import numpy as np` and `import dropgemm as dg`.
 """

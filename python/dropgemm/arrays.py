@@ -11,7 +11,8 @@ import sys
 
 import numpy as np
 
-from dropgemm.framework import NUMPY, Framework
+from dropgemm.framework import Framework
+from dropgemm.numpy import NUMPY
 
 
 def find_framework(array: object) -> Framework | None:
@@ -33,11 +34,16 @@ def find_framework(array: object) -> Framework | None:
         import dropgemm.jax.functional
 
         return dropgemm.jax.functional.JAX
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and isinstance(array, cupy.ndarray):
+        import dropgemm.cupy
+
+        return dropgemm.cupy.CUPY
     return None
 
 
 def framework_of(name: str, array: object) -> Framework:
-    """The framework of an array on the CPU.
+    """The framework of an array, on a device that it is taken on.
 
     Raises TypeError (operand, expected, got) for anything else: lists, other frameworks, other
     devices, sparse tensors, masked arrays, tracers, arrays whose memory holds a conjugate or
@@ -46,7 +52,7 @@ def framework_of(name: str, array: object) -> Framework:
     framework = find_framework(array)
     if framework is None:
         raise TypeError(
-            f"{name}: expected a NumPy array, a PyTorch CPU tensor or a JAX CPU array, "
+            f"{name}: expected a NumPy array, a PyTorch tensor, a JAX array or a CuPy array, "
             f"got {type(array).__module__}.{type(array).__qualname__}"
         )
     framework.check(name, array)

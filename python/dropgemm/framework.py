@@ -1,12 +1,14 @@
-"""What the functional API needs of an array framework, and NumPy's answers.
+"""What the functional API needs of an array framework.
 
 A framework whose arrays NumPy can look at without a copy says how (check, view, empty, wrap) and
-has the rest from here; PyTorch, whose operators can be traced and differentiated, answers itself.
-Which framework an array belongs to is for arrays.py to find.
+has the rest from here, one whose arrays lie on a device says how the core takes them besides.
+PyTorch, whose operators can be traced and differentiated, answers itself. Which framework an array
+belongs to is for arrays.py to find.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +25,7 @@ NDArray = npt.NDArray[Any]
 Pair = tuple[int, int]
 
 TILES = 2  # the core's number for an axis of compact() that is neither rows nor columns
-BFLOAT16 = 2  # the core's number for a dtype
+DTYPES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}  # the core's numbers
 HIGHEST, MEDIUM = 0, 1  # the core's numbers for precisions
 
 
@@ -101,11 +103,14 @@ def operand(array: NDArray) -> NDArray | tuple[int, ...]:
     if not is_bfloat16(array):
         return array
     strides = (stride // 2 for stride in array.strides)
-    return (array.ctypes.data, BFLOAT16, *array.shape, *strides)
+    return (array.ctypes.data, DTYPES["bfloat16"], *array.shape, *strides)
+
+
+_ANYWHERE = nullcontext()
 
 
 class Framework:
-    """The arrays of one framework on the CPU. There is one object of each, compared by `is`.
+    """The arrays of one framework. There is one object of each, compared by `is`.
 
     Methods take arrays that check() has let pass and numbers that are in range; what they return
     is new, and in the framework.
@@ -123,14 +128,15 @@ class Framework:
         """TypeError unless `array` is on the device of `first`, which is operand `leader`."""
 
     def view(self, name: str, array: Array) -> NDArray:
-        """The values of an array, in its memory; TypeError where it has none."""
+        """The values of an array, in its memory where NumPy can see that; TypeError where it has
+        none."""
         raise NotImplementedError
 
-    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> NDArray:
-        """Memory for a result."""
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
+        """Memory for a result, on the current device."""
         return np.empty(shape, dtype)
 
-    def wrap(self, result: NDArray) -> Array:
+    def wrap(self, result: Any) -> Array:
         """An array in the memory of `result`, which nobody writes to any more."""
         raise NotImplementedError
 
@@ -145,6 +151,36 @@ class Framework:
     def is_traced(self) -> bool:
         """Whether this call is being compiled, where nothing can be said to the user."""
         return False
+
+    # --- As dropgemm._core takes them ------------------------------------------------------------
+
+    def on(self, array: Array) -> AbstractContextManager[Any]:
+        """Within it the current device is that of an array."""
+        return _ANYWHERE
+
+    def stream(self) -> int | None:
+        """The handle of the stream that calls on the current device are queued on."""
+        return None
+
+    def operand(self, name: str, array: Array) -> NDArray | tuple[int, ...]:
+        """A matrix or a vector of numbers."""
+        return operand(self.view(name, array))
+
+    def scalar(self, name: str, array: Array) -> NDArray | int:
+        """A number of no dimension."""
+        return self.view(name, array)
+
+    def result(self, memory: Any) -> Any:
+        """A matrix that empty() made, or writable()."""
+        return operand(memory)
+
+    def words(self, memory: Any) -> Any:
+        """Bits or a number that empty() made."""
+        return memory
+
+    def number(self, step: Any) -> Any:
+        """A step: an int, or what to_step() made."""
+        return step
 
     # --- Masks: bits are uint32 of bits_shape(shape, tile) ---------------------------------------
 
@@ -198,15 +234,22 @@ class Framework:
         first_row: int,
     ) -> Array:
         """The bits of bernoulli_mask; step is an int or what to_step() made."""
-        bits = self.empty(bits_shape(shape, tile), np.uint32)
-        _core.bernoulli_mask(bits, *shape, *tile, p, seed, site, step, call, first_row)
-        return self.wrap(bits)
+        with self.on(step):
+            bits = self.empty(bits_shape(shape, tile), np.uint32)
+            _core.bernoulli_mask(
+                self.words(bits), *shape, *tile, p, seed, site, self.number(step), call, first_row,
+                self.stream(),
+            )  # fmt: skip
+            return self.wrap(bits)
 
     def gyro_bits(self, shape: Pair, tile: Pair, arguments: tuple[Any, ...]) -> Array:
         """The bits of a GyroSchedule's mask, from its arguments()."""
-        bits = self.empty(bits_shape(shape, tile), np.uint32)
-        _core.gyro_mask(bits, *shape, *tile, *arguments)
-        return self.wrap(bits)
+        *before, step = arguments[:5]
+        with self.on(step):
+            bits = self.empty(bits_shape(shape, tile), np.uint32)
+            given: tuple[Any, ...] = (*before, self.number(step), *arguments[5:], self.stream())
+            _core.gyro_mask(self.words(bits), *shape, *tile, *given)
+            return self.wrap(bits)
 
     def pattern_bits(
         self,
@@ -220,10 +263,24 @@ class Framework:
         call: Any = 0,
     ) -> tuple[Array, Array]:
         """The bits of a pattern that is given, or drawn where there are thresholds; its scale."""
-        bits = self.empty(bits_shape(layout.shape, layout.tile), np.uint32)
-        scale = self.empty((), np.float32)
-        _core.pattern_mask(bits, *layout, period, offset, thresholds, seed, site, step, call, scale)
-        return self.wrap(bits), self.wrap(scale)
+        with self.on(step):
+            bits = self.empty(bits_shape(layout.shape, layout.tile), np.uint32)
+            scale = self.empty((), np.float32)
+            there = None if thresholds is None else self.thresholds(thresholds)
+            _core.pattern_mask(
+                self.words(bits), *layout, period, offset,
+                None if there is None else self.core_thresholds(there), seed, site,
+                self.number(step), call, self.words(scale), self.stream(),
+            )  # fmt: skip
+            return self.wrap(bits), self.wrap(scale)
+
+    def thresholds(self, thresholds: NDArray) -> Array:
+        """Those of a distribution, on the current device."""
+        return thresholds
+
+    def core_thresholds(self, thresholds: Array) -> Any:
+        """As dropgemm._core takes them."""
+        return thresholds
 
     # --- Products --------------------------------------------------------------------------------
 
@@ -253,33 +310,32 @@ class Framework:
         for name, array in operands[:2]:
             if array.ndim != 2:
                 raise ValueError(f"{name}: expected a 2-D array, got {array.ndim}-D")
-        if out is None:
-            shape = a.shape[1 if trans_a else 0], b.shape[0 if trans_b else 1]
-            result = self.empty(shape, a.dtype)
-        else:
-            result = self.writable(out)
+        shape = a.shape[1 if trans_a else 0], b.shape[0 if trans_b else 1]
         scale_value, scale_array = self.factor("scale", scale)
         out_scale_value, out_scale_array = self.factor("out_scale", out_scale)
-        _core.matmul(
-            operand(self.view("a", a)),
-            operand(self.view("b", b)),
-            operand(result),
-            a_mask.arguments() if a_mask is not None else None,
-            b_mask.arguments() if b_mask is not None else None,
-            out_mask.arguments() if out_mask is not None else None,
-            bool(trans_a),
-            bool(trans_b),
-            scale_value,
-            out_scale_value,
-            self.view("scale", scale_array) if scale_array is not None else None,
-            self.view("out_scale", out_scale_array) if out_scale_array is not None else None,
-            operand(self.view("addend", addend)) if addend is not None else None,
-            operand(self.view("bias", bias)) if bias is not None else None,
-            activation,
-            precision=self.default_precision() if precision is None else precision,
-            deterministic=deterministic,
-        )
-        return self.wrap(result) if out is None else out
+        with self.on(a):
+            result = self.empty(shape, a.dtype) if out is None else self.writable(out)
+            _core.matmul(
+                self.operand("a", a),
+                self.operand("b", b),
+                self.result(result),
+                a_mask.arguments() if a_mask is not None else None,
+                b_mask.arguments() if b_mask is not None else None,
+                out_mask.arguments() if out_mask is not None else None,
+                bool(trans_a),
+                bool(trans_b),
+                scale_value,
+                out_scale_value,
+                self.scalar("scale", scale_array) if scale_array is not None else None,
+                self.scalar("out_scale", out_scale_array) if out_scale_array is not None else None,
+                self.operand("addend", addend) if addend is not None else None,
+                self.operand("bias", bias) if bias is not None else None,
+                activation,
+                precision=self.default_precision() if precision is None else precision,
+                deterministic=deterministic,
+                stream=self.stream(),
+            )
+            return self.wrap(result) if out is None else out
 
     def default_precision(self) -> int:
         """Of products whose caller names none: the core's number."""
@@ -294,18 +350,22 @@ class Framework:
     def compact(self, x: Array, mask: TileMask, axis: int, size: int) -> Array:
         """dropgemm.compact of a size that is known."""
         check_floats("x", x, self.takes_float16)
-        xc = self.empty(compact_shape(mask.shape, mask.tile, axis, size), x.dtype)
-        matrix = compact_matrix(xc, mask.tile, axis)
-        _core.compact(operand(self.view("x", x)), operand(matrix), mask.arguments(), axis)
-        return self.wrap(xc)
+        with self.on(x):
+            xc = self.empty(compact_shape(mask.shape, mask.tile, axis, size), x.dtype)
+            matrix = self.result(compact_matrix(xc, mask.tile, axis))
+            _core.compact(self.operand("x", x), matrix, mask.arguments(), axis, self.stream())
+            return self.wrap(xc)
 
     def expand(self, xc: Array, mask: TileMask, axis: int) -> Array:
         """dropgemm.expand."""
         check_floats("xc", xc, self.takes_float16)
-        x = self.empty(mask.shape, xc.dtype)
-        matrix = compact_matrix(self.view("xc", xc), mask.tile, axis)
-        _core.expand(operand(matrix), operand(x), mask.arguments(), axis)
-        return self.wrap(x)
+        with self.on(xc):
+            x = self.empty(mask.shape, xc.dtype)
+            matrix = compact_matrix(xc, mask.tile, axis)  # which may be a copy: keep it
+            _core.expand(
+                self.operand("xc", matrix), self.result(x), mask.arguments(), axis, self.stream()
+            )
+            return self.wrap(x)
 
     def factor(self, name: str, value: object) -> tuple[float, Array | None]:
         """A factor as (number, None) or (1, array of no dimension)."""
@@ -318,35 +378,3 @@ class Framework:
                 f"got {value.dtype} of shape {tuple(value.shape)}"
             )
         return 1.0, value
-
-
-class NumPy(Framework):
-    """NumPy arrays: their own views."""
-
-    name = "numpy"
-    noun = "a NumPy array"
-    kind = np.ndarray
-    takes_float16 = True  # which the reference backend multiplies, and any backend compacts
-
-    def check(self, name: str, array: Array) -> None:
-        """Refuses masked arrays, whose mask would be ignored."""
-        if isinstance(array, np.ma.MaskedArray):
-            raise TypeError(f"{name}: expected a plain NumPy array, got a masked array")
-
-    def view(self, name: str, array: Array) -> NDArray:
-        """The array."""
-        view: NDArray = array
-        return view
-
-    def wrap(self, result: NDArray) -> Array:
-        """The result."""
-        return result
-
-    def writable(self, out: Array) -> NDArray:
-        """ValueError for a read-only array."""
-        if not out.flags.writeable:
-            raise ValueError("out: expected a writable array, got a read-only one")
-        return self.view("out", out)
-
-
-NUMPY = NumPy()

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from dropgemm.arrays import check_extent, framework_of, to_integer, to_pair, to_rate
-from dropgemm.framework import NUMPY, Array, Framework
+from dropgemm.framework import Array, Framework
+from dropgemm.numpy import NUMPY
 from dropgemm.ranks import RankPolicy, to_part
 from dropgemm.tile_mask import TileMask
 

@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from dropgemm import _core
 from dropgemm.arrays import check_extent, framework_of, to_integer, to_pair, to_rate
-from dropgemm.framework import NUMPY, Array, Framework, ceil_div
+from dropgemm.framework import Array, Framework, ceil_div
 from dropgemm.masks import CALL_END, INT_END, SEED_END, SITE_END, STEP_END, to_step
+from dropgemm.numpy import NUMPY
 from dropgemm.tile_mask import TileMask
 
 Skew = int | Literal["linear"]

@@ -125,8 +125,7 @@ class TileMask:
             )
         padded = np.zeros((tiles.shape[0], ceil_div(tiles.shape[1], 32) * 32), np.bool_)
         padded[:, : tiles.shape[1]] = tiles
-        words = framework.empty(bits_shape(dense.shape, tile), np.uint32)
-        words[:] = np.packbits(padded, axis=1, bitorder="little").view("<u4")
+        words = np.packbits(padded, axis=1, bitorder="little").view("<u4").astype(np.uint32)
         keep_hint = float(dense.mean()) if dense.size else 1.0
         return cls.trusted(framework.beside(words, keep), framework, (rows, cols), tile, keep_hint)
 

@@ -1,5 +1,5 @@
 """A pytest plugin, for `pytest -p emulated`: PyTorch's CPU tensors are taken for CUDA's, and what
-the core does with them is done by the CUDA backend that runs on the emulator.
+the core does with them is done by the CUDA backend that runs on the emulator. CuPy is host_cupy.py.
 
 Needs DROPGEMM_CUDA_LIBRARY. What is PyTorch's own (streams, its operators, its graphs) stays the
 CPU's.
@@ -9,7 +9,10 @@ import sys
 
 import pytest
 
+import host_cupy
 from dropgemm.torch import operands, tracing
+
+host_cupy.install()
 
 
 @pytest.fixture(autouse=True)

@@ -85,7 +85,9 @@ def gradients(results, inputs):
     """d(a weighted sum of all results) / d(inputs)."""
     total = 0.0
     for result in results:
-        weights = torch.linspace(-1.0, 1.0, result.numel(), dtype=result.dtype)
+        weights = torch.linspace(
+            -1.0, 1.0, result.numel(), dtype=result.dtype, device=result.device
+        )
         total = total + (result * weights.view(result.shape)).sum()
     return torch.autograd.grad(total, inputs)
 
@@ -93,9 +95,12 @@ def gradients(results, inputs):
 def compare(lstm, length=3, batch=SAMPLES, seed=0):
     """Outputs, last states and all gradients."""
     torch.manual_seed(seed)
-    x = torch.randn(length, batch, lstm.input_size, dtype=torch.float64, requires_grad=True)
+    device = lstm.weight_ih_l0.device
+    x = torch.randn(length, batch, lstm.input_size, dtype=torch.float64).to(device)
+    x.requires_grad_()
     state = [
-        torch.randn(lstm.num_layers, batch, lstm.hidden_size, dtype=torch.float64) for _ in range(2)
+        torch.randn(lstm.num_layers, batch, lstm.hidden_size, dtype=torch.float64).to(device)
+        for _ in range(2)
     ]
     inputs = [x, *(s.requires_grad_() for s in state), *lstm.parameters()]
     given = x.transpose(0, 1) if lstm.batch_first else x

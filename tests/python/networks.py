@@ -105,5 +105,7 @@ def run_dense(model, step, x):
 
 def gradients(output, model, x):
     """d(weighted sum of output) / d(x and every parameter)."""
-    weights = torch.linspace(-1.0, 1.0, output.numel(), dtype=output.dtype).view(output.shape)
+    weights = torch.linspace(
+        -1.0, 1.0, output.numel(), dtype=output.dtype, device=output.device
+    ).view(output.shape)
     return torch.autograd.grad((output * weights).sum(), [x, *model.parameters()])

@@ -313,7 +313,7 @@ def test_jax_arrays_have_numpys_bits(backend, axis):
 X = np.zeros((4, 6), np.float32)
 MASK = dg.TileMask.from_dense(np.arange(24).reshape(4, 6) % 2 > 0, tile=(4, 1))
 BAD_COMPACTS = {
-    "list": (([[0.0]], MASK, 1), TypeError, "x: expected a NumPy array, a PyTorch CPU tensor"),
+    "list": (([[0.0]], MASK, 1), TypeError, "x: expected a NumPy array, a PyTorch tensor"),
     "no mask": ((X, None, 1), TypeError, "mask: expected a TileMask, got NoneType"),
     "mask kind": ((X, X > 0, 1), TypeError, "mask: expected a TileMask, got ndarray"),
     "mask framework": ((torch.zeros(4, 6), MASK, 1), TypeError,

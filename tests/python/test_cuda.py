@@ -162,3 +162,19 @@ def test_a_model_trains_on_the_gpu(method):
     for parameter, was in zip(model.parameters(), before, strict=True):
         assert parameter.isfinite().all()
         assert not torch.equal(parameter, was)
+
+
+@emulated
+@pytest.mark.parametrize(
+    "tests", [["test_cuda_cupy.py"], ["test_cuda_layers.py"]], ids=lambda tests: tests[0]
+)
+def test_suites_pass_on_the_emulated_device(tests):
+    folder = Path(__file__).parent
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "emulated", *(folder / t for t in tests)],
+        env=os.environ | {"DROPGEMM_CUDA_LIBRARY": str(EMULATED), "PYTHONPATH": path},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout

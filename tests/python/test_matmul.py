@@ -159,7 +159,7 @@ def test_plan_tells_pruned_from_dense():
 
 
 BAD_OPERANDS = {
-    "list": (lambda a: {"a": [[1.0]]}, TypeError, "a: expected a NumPy array, a PyTorch CPU"),
+    "list": (lambda a: {"a": [[1.0]]}, TypeError, "a: expected a NumPy array, a PyTorch ten"),
     "rank": (lambda a: {"a": a[0]}, ValueError, "a: expected a 2-D array, got 1-D"),
     "inner": (lambda a: {"b": a[:3]}, ValueError, "b: expected"),
     "mixed dtypes": (lambda a: {"b": a.astype(np.float64)}, TypeError, "b: expected float32"),
