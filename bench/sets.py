@@ -161,13 +161,16 @@ SETS = {
         "cuda",
     ),
     "cuda_table7": MeasuredSet(
-        "on a GPU: Gyro Dropout's table 7, forward, one side",
+        "on a GPU: Gyro Dropout's table 7, forward, one side; bfloat16, float32, tf32",
         25,
-        (
+        tuple(
             _on_gpu(features=((1024, 1024),), batch=(256,), rows=(128,), cols=(32,),
                     side=("input", "output"), p=RATES, product=("forward",),
-                    contenders=("stock", "compiled", "dense", "dropgemm", "dropgemm drawn"),
-                    dtype=("bfloat16", "float32"), launch=EAGER_AND_GRAPH),
+                    contenders=contenders, dtype=(dtype,), launch=EAGER_AND_GRAPH)
+            for dtype, contenders in (
+                ("bfloat16", ("stock", "compiled", "dense", "dropgemm", "dropgemm drawn")),
+                ("float32", ("stock", "medium", "dense", "dropgemm", "dropgemm medium")),
+            )
         ),
         "cuda",
     ),

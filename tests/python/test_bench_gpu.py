@@ -62,7 +62,7 @@ def test_every_set_of_a_gpu_is_measured_on_the_cpu(measured, name):
     assert "bfloat16" in {row.get("dtype") for row in rows}
     assert not any("launch" in row for row in rows)
     own = [row for row in rows if row["contender"].startswith("dropgemm")]
-    assert all({"stock", "compiled"} <= row["x"].keys() for row in own)
+    assert all({"stock", "compiled"} <= row["x"].keys() for row in own if "dtype" in row)
     assert {row["contender"] for row in rows} >= {"stock", "compiled"}
 
 
