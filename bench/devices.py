@@ -76,7 +76,7 @@ class Gpu:
             raise ValueError("--device: expected cpu, since PyTorch sees no GPU, got cuda")
         self._about = torch.cuda.get_device_properties(torch.cuda.current_device())
         size = FLUSHED_CACHES * self._about.L2_cache_size
-        self._flushed = torch.empty(size, dtype=torch.int8, device="cuda")
+        self._flushed = torch.empty(size, dtype=torch.int8, device=self.place)
         self._begin, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
 
     def prepared(self, run: Run, *, graph: bool) -> Run:

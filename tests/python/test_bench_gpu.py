@@ -3,6 +3,8 @@ GPU where there is one. All but events and captures are seen in both."""
 
 import json
 import re
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -135,6 +137,90 @@ def test_a_forward_that_draws_uses_what_it_drew(bench, method, side):
     torch.testing.assert_close(on.y, wanted, rtol=0, atol=2e-4)
 
 
+class Cuda:
+    """What of torch.cuda a device's clock needs, which notes who is called, in order."""
+
+    def __init__(self):
+        self.calls = []
+
+    def note(self, name, result=None):
+        return lambda *_, **__: self.calls.append(name) or result
+
+    def event(self, name):
+        return SimpleNamespace(
+            record=self.note(f"{name}.record"), synchronize=self.note(f"{name}.synchronize"),
+            elapsed_time=self.note("elapsed", 3.0),
+        )  # fmt: skip
+
+    def graph(self):
+        return SimpleNamespace(replay=self.note("replay"))
+
+    @contextmanager
+    def capture(self, graph):
+        self.calls.append("capture")
+        yield
+        self.calls.append("captured")
+
+    def replace(self, monkeypatch):
+        about = SimpleNamespace(name="a GPU", major=9, minor=0, L2_cache_size=100, uuid="12-34")
+        events = iter([self.event("begin"), self.event("end")])
+        stream = SimpleNamespace(wait_stream=self.note("wait"))
+        for name, value in {
+            "is_available": lambda: True, "current_device": lambda: 0,
+            "get_device_properties": lambda _: about, "Event": lambda **_: next(events),
+            "Stream": lambda: stream, "current_stream": lambda: stream,
+            "stream": lambda _: nullcontext(), "synchronize": self.note("synchronize"),
+            "CUDAGraph": self.graph, "graph": self.capture,
+        }.items():  # fmt: skip
+            monkeypatch.setattr(torch.cuda, name, value)
+
+
+def test_events_enclose_the_run_alone_and_a_replay_a_captured_one(bench, monkeypatch):
+    import devices
+
+    cuda = Cuda()
+    cuda.replace(monkeypatch)
+    monkeypatch.setattr(devices.Gpu, "place", "cpu")
+    gpu = devices.Gpu()
+    monkeypatch.setattr(gpu, "_flushed", SimpleNamespace(zero_=cuda.note("flush")))
+    work = cuda.note("work")
+    assert gpu.prepared(work, graph=False) is work
+    assert cuda.calls == ["wait", "work", "work", "work", "synchronize"]
+    cuda.calls.clear()
+    replay = gpu.prepared(work, graph=True)
+    assert cuda.calls[5:] == ["capture", "work", "captured", "replay", "synchronize"]
+    cuda.calls.clear()
+    assert gpu.seconds(replay) == 3e-3
+    assert cuda.calls == [
+        "flush", "begin.record", "replay", "end.record", "end.synchronize", "elapsed",
+    ]  # fmt: skip
+
+
+def test_a_gpu_is_described_with_its_clocks(bench, monkeypatch):
+    import devices
+
+    Cuda().replace(monkeypatch)
+    monkeypatch.setattr(devices.Gpu, "place", "cpu")
+    gpu = devices.Gpu()
+    asked = []
+
+    def told(command, **_):
+        asked.append(command)
+        return SimpleNamespace(stdout="580.1, 1980, 1980, 3201, 700.00, 41\n")
+
+    monkeypatch.setattr(devices.subprocess, "run", told)
+    found = gpu.describe()
+    assert found["gpu"] == "a GPU"
+    assert (found["capability"], found["driver"], found["sm_clock_mhz"]) == ("9.0", "580.1", "1980")
+    assert "--id=GPU-12-34" in asked[0]
+
+    def fails(*_, **__):
+        raise FileNotFoundError("nvidia-smi")
+
+    monkeypatch.setattr(devices.subprocess, "run", fails)
+    assert gpu.describe().keys() == {"gpu", "capability", "cuda"}
+
+
 class Half:
     """A device on which graphs are the runs themselves, and whoever needs the compiler fails."""
 
@@ -156,6 +242,7 @@ class Half:
 
 def test_who_fails_is_left_out_and_said(measured, bench, capsys, monkeypatch):
     import conventional
+
     import devices
 
     def broken(function):
