@@ -74,16 +74,30 @@ int fill_zero(void* memory, std::size_t bytes, void* stream) {
   return cudaMemsetAsync(memory, 0, bytes, static_cast<cudaStream_t>(stream));
 }
 
-// The driver is not linked. Its errors are told apart no further: what it refuses is a mistake of
-// this library's.
+namespace {
+
+// The driver is not linked.
+struct EncodeTiled {
+  EncodeTiled() {
+    constexpr unsigned kSince = 12000;
+    cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+    void* entry = nullptr;
+    code = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, kSince,
+                                            cudaEnableDefault, &found);
+    if (code == cudaSuccess && found != cudaDriverEntryPointSuccess) code = kDriverTooOld;
+    encode = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry);
+  }
+  int code = kSuccess;
+  decltype(&cuTensorMapEncodeTiled) encode = nullptr;
+};
+
+}  // namespace
+
+// The driver's errors are told apart no further: what it refuses is a mistake of this library's.
+// Whole lines of 128 bytes come into the second-level cache, and no neighbours that were dropped.
 int encode_tensor_map(const BoxCopies& copies, void* map) {
-  void* entry = nullptr;
-  cudaDriverEntryPointQueryResult found;
-  constexpr unsigned kSince = 12000;
-  const cudaError_t code = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry,
-                                                            kSince, cudaEnableDefault, &found);
-  if (code != cudaSuccess) return code;
-  if (found != cudaDriverEntryPointSuccess) return kDriverTooOld;
+  static const EncodeTiled driver;
+  if (driver.code != kSuccess) return driver.code;
   constexpr CUtensorMapDataType kElements[] = {CU_TENSOR_MAP_DATA_TYPE_UINT16,
                                                CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
                                                CU_TENSOR_MAP_DATA_TYPE_TFLOAT32};
@@ -91,11 +105,11 @@ int encode_tensor_map(const BoxCopies& copies, void* map) {
   const cuuint64_t strides[] = {copies.row_bytes};
   const cuuint32_t box[] = {copies.box_contiguous, copies.box_rows};
   const cuuint32_t steps[] = {1, 1};
-  const CUresult result = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry)(
+  const CUresult result = driver.encode(
       static_cast<CUtensorMap*>(map), kElements[static_cast<int>(copies.element)], 2,
       const_cast<void*>(copies.data), extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
       copies.swizzle_bytes == 128 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
-      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+      CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return result == CUDA_SUCCESS ? kSuccess : kInvalidValue;
 }
 

@@ -155,6 +155,8 @@ struct GemmSm90Kernel {
 
   // One thread. Ids of the next step are on their way while this one waits for room.
   static DROPGEMM_DEVICE void produce(const Params& params, Shared& shared, Pipeline& pipeline) {
+    cute::prefetch_tma_descriptor(reinterpret_cast<const cute::TmaDescriptor*>(&params.a));
+    cute::prefetch_tma_descriptor(reinterpret_cast<const cute::TmaDescriptor*>(&params.b));
     PipelineState state = cutlass::make_producer_start_state<Pipeline>();
     // Blocks of a cluster are numbered along M first.
     const auto row = static_cast<std::uint16_t>(
@@ -199,6 +201,7 @@ struct GemmSm90Kernel {
         mainloop.mma(pipeline, state, sums, item.k_count, thread, shared.operands,
                      typename Mainloop::Params{});
         mainloop.mma_tail(pipeline, state, item.k_count);
+        cute::warpgroup_fence_operand(sums);  // nothing may read them before the tail's wait
         state.advance(static_cast<std::uint32_t>(item.k_count));
       } else {
         cute::clear(sums);

@@ -98,8 +98,14 @@ class TileStore {
     *reinterpret_cast<std::uint32_t*>(to) = low | high << 16;
   }
 
+  // CUTLASS's own barrier and fence let the compiler move ordinary writes past them.
   DROPGEMM_DEVICE void sync() const {
-    cutlass::arch::NamedBarrier::sync(kGroup, static_cast<std::uint32_t>(1 + group_));
+    constexpr int kFirst = cutlass::arch::NamedBarrier::ReservedNamedBarrierCount;
+    asm volatile("bar.sync %0, %1;" ::"r"(kFirst + group_), "n"(kGroup) : "memory");
+  }
+  // What this thread wrote to shared memory, the accelerator sees.
+  static DROPGEMM_DEVICE void fence() {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
   }
   template <class Out, bool kAdd, class Sums, class Finish>
   DROPGEMM_DEVICE void write_boxes(const Sums& sums, const Place& place, const Finish& finish) {
@@ -128,7 +134,7 @@ class TileStore {
             put(buffer + to * int{sizeof(Out)}, pair, Out{});
           }
         }
-        cute::tma_store_fence();
+        fence();
         sync();
         if (thread_ == 0) send<Out, kAdd>(buffer, place, sm90_first_row(m, group_), first_col);
       }
@@ -184,6 +190,7 @@ class TileStore {
         write_slab(slab, place, sm90_first_row(m, group_) + warp * 16, first_col + lane, dropped);
       }
     }
+    __syncwarp();  // wgmma wants its lanes together again
   }
 
   // A lane writes columns `col` and col + 32 of the block's tile, of 16 rows.
