@@ -51,9 +51,11 @@ struct Fibre {
   jmp_buf at;        // where it goes on
   bool started = false;
   bool running = false;  // has not returned from the kernel
-  // What it waits for: the barrier to leave this generation. Null: nothing.
+  // What it waits for: the barrier to leave this generation, or done(context). Null: nothing.
   const Barrier* barrier = nullptr;
   std::int64_t generation = 0;
+  bool (*done)(const void*) = nullptr;
+  const void* done_context = nullptr;
   std::int32_t thread = 0;
   CopyGroup copies;  // not committed yet
   std::deque<CopyGroup> groups;
@@ -68,6 +70,7 @@ struct Machine {
   std::vector<char> shared = std::vector<char>(kSharedBytes + kSharedAlignment);
   bool moved = false;  // something happened since the scheduler last looked
   Body body = nullptr;
+  Idle idle = nullptr;
   const void* context = nullptr;
   std::size_t shared_bytes = 0;
   std::int32_t block_index = 0, blocks = 0;
@@ -167,6 +170,7 @@ void begin_block(Machine* m, std::int32_t threads) {
     fibre.thread = t;
     fibre.running = true;
     fibre.barrier = nullptr;
+    fibre.done = nullptr;
     fibre.copies.clear();
     fibre.groups.clear();
   }
@@ -174,6 +178,10 @@ void begin_block(Machine* m, std::int32_t threads) {
 }
 
 bool waits(Fibre* fibre) {
+  if (fibre->done != nullptr) {
+    if (!fibre->done(fibre->done_context)) return true;
+    fibre->done = nullptr;
+  }
   if (fibre->barrier == nullptr) return false;
   if (fibre->barrier->generation == fibre->generation) return true;
   fibre->barrier = nullptr;
@@ -193,14 +201,14 @@ bool run_block(Machine* m, std::int32_t threads) {
       left = left || fibre->running;
     }
     if (!left) return true;
-    if (!m->moved) return false;
+    if (!m->moved && (m->idle == nullptr || !m->idle(m->context))) return false;
   }
 }
 
 }  // namespace
 
 Status run(std::int32_t blocks, std::int32_t threads, std::size_t shared_bytes, Body body,
-           const void* context) {
+           const void* context, Idle idle) {
   if (threads < 1 || threads > kMaxThreads || shared_bytes > kSharedBytes) {
     return {StatusCode::kBackendError, "emulator: no block has " + std::to_string(threads) +
                                            " threads and " + std::to_string(shared_bytes) +
@@ -208,6 +216,7 @@ Status run(std::int32_t blocks, std::int32_t threads, std::size_t shared_bytes, 
   }
   Machine* const m = &machine();
   m->body = body;
+  m->idle = idle;
   m->context = context;
   m->blocks = blocks;
   m->shared_bytes = shared_bytes;
@@ -229,6 +238,15 @@ void sync_block() {
 void sync_warp() {
   Machine* const m = &machine();
   wait(m, &warp_of(m).barrier);
+}
+
+void wait_until(bool (*done)(const void* context), const void* context) {
+  if (done(context)) return;
+  Machine* const m = &machine();
+  m->current->done = done;
+  m->current->done_context = context;
+  m->moved = true;
+  yield(m);
 }
 
 void copy_async(void* to, const void* from, std::size_t bytes, std::size_t count) {
@@ -262,5 +280,6 @@ bool is_last_of_warp() {
 }
 
 std::int32_t lane() { return machine().current->thread % kLanes; }
+std::int32_t thread() { return machine().current->thread; }
 
 }  // namespace dropgemm::cuda::emulator

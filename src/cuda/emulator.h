@@ -18,10 +18,13 @@ namespace dropgemm::cuda::emulator {
 using Body = void (*)(const void* context, std::int32_t block, std::int32_t blocks,
                       std::int32_t thread, char* shared);
 
+// Where all threads wait: makes something happen that they wait for, or says that nothing will.
+using Idle = bool (*)(const void* context);
+
 // Runs a grid to its end. Errors: kBackendError for threads that wait for one another for ever, or
 // for more shared memory than a block can have.
 Status run(std::int32_t blocks, std::int32_t threads, std::size_t shared_bytes, Body body,
-           const void* context);
+           const void* context, Idle idle = nullptr);
 
 // What a launch fails with before it begins: a cudaError_t that a test has planted, or 0.
 int take_launch_error();
@@ -31,6 +34,9 @@ int take_launch_error();
 
 void sync_block();
 void sync_warp();
+// Until done(context).
+void wait_until(bool (*done)(const void* context), const void* context);
+std::int32_t thread();  // of the block
 
 // Writes `bytes`, a power of two: `count` of them from `from`, then zeros. Pointers that are not
 // multiples of `bytes`, which a GPU refuses, leave NaNs.

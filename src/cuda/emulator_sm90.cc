@@ -1,281 +1,366 @@
-// launch_sm90 without a GPU. The tensor memory accelerator and wgmma have no fibres here: blocks of
-// a cluster take their steps in turn, and what is executed is the arithmetic of the kernel: which
-// items a cluster walks, which boxes its blocks ask for and share, where each lands in shared
-// memory, how sums are handed to threads, and which boxes leave. Copies swizzle addresses as the
-// hardware does; products read through TileLayout::offset().
+// Clusters of Hopper's blocks as fibres: their shared memory, barriers and copies.
+#include "cuda/emulator_sm90.h"
+
 #include <algorithm>
 #include <cstring>
-#include <limits>
-#include <vector>
+#include <deque>
+#include <memory>
+#include <string>
 
 #include "cuda/api.h"
-#include "cuda/kernel_sm90.h"
+#include "cuda/kernel_sm90.cuh"
 
 namespace dropgemm::cuda {
+namespace sm90 {
 namespace {
 
-constexpr std::int32_t kGroup = 128;  // threads
+constexpr std::uint32_t kSetUp = 0x5EB0A7D1;
+constexpr std::int32_t kFibres = kWarp + kSm90Group * kSm90Consumers;  // of the first group, a warp
+constexpr std::size_t kAlignment = 1024;
+constexpr char kPoison = '\xFF';
 
-// Copies of boxes between an array and shared memory, as a tensor map describes them.
-class Copies {
- public:
-  explicit Copies(const TensorMap& map) { std::memcpy(&copies_, map.words, sizeof copies_); }
+// Threads that wait for one another.
+struct Meeting {
+  std::int32_t members = 0, arrived = 0;
+  std::int64_t generation = 0;
 
-  // `box` is where the array has the box, and where `tile`, in shared memory, has it.
-  void load(const Box& box, char* tile) const {
-    each(box, [&](std::size_t place, const char* element) {
-      std::memset(tile + place, 0, size());
-      if (element != nullptr) std::memcpy(tile + place, element, size());
-      if (copies_.element == api::BoxElement::kTf32) round(tile + place);
-    });
-  }
-  void store(const Box& box, const char* tile, bool adds) const {
-    each(box, [&](std::size_t place, char* element) {
-      if (element == nullptr) return;
-      if (!adds) {
-        std::memcpy(element, tile + place, size());
-        return;
-      }
-      float sum, more;
-      std::memcpy(&sum, element, sizeof sum);
-      std::memcpy(&more, tile + place, sizeof more);
-      sum += more;
-      std::memcpy(element, &sum, sizeof sum);
-    });
-  }
-
- private:
-  [[nodiscard]] std::size_t size() const {
-    return copies_.element == api::BoxElement::kWord16 ? 2 : 4;
-  }
-  // tf32 keeps 10 bits after the point.
-  static void round(char* place) {
-    std::uint32_t word;
-    std::memcpy(&word, place, sizeof word);
-    if ((word & 0x7F800000U) == 0x7F800000U) return;
-    word = (word + 0x1000U) & ~0x1FFFU;
-    std::memcpy(place, &word, sizeof word);
-  }
-  // Calls with each element's byte of shared memory and its place in the array, or null outside.
-  template <class Copy>
-  void each(const Box& box, const Copy& copy) const {
-    const std::uint64_t units = copies_.swizzle_bytes / 16 - 1;
-    const std::uint64_t first = static_cast<std::uint64_t>(box.offset) * size();
-    for (std::uint32_t i = 0; i < copies_.box_rows * copies_.box_contiguous; ++i) {
-      const std::uint64_t byte = first + std::uint64_t{i} * size();
-      const std::int64_t row = box.row + std::int64_t{i / copies_.box_contiguous};
-      const std::int64_t at = box.contiguous + std::int64_t{i % copies_.box_contiguous};
-      const bool inside = row >= 0 && at >= 0 && row < static_cast<std::int64_t>(copies_.rows) &&
-                          at < static_cast<std::int64_t>(copies_.contiguous);
-      char* const element = inside ? static_cast<char*>(const_cast<void*>(copies_.data)) +
-                                         static_cast<std::uint64_t>(row) * copies_.row_bytes +
-                                         static_cast<std::uint64_t>(at) * size()
-                                   : nullptr;
-      copy(byte ^ (byte >> 7 & units) << 4, element);
-    }
-  }
-
-  api::BoxCopies copies_;
-};
-
-// Shared memory of unknown contents.
-std::vector<char> make_tile(const TileLayout& layout) {
-  return std::vector<char>(static_cast<std::size_t>(layout.bytes()), '\xFF');
-}
-
-// Plain rows of what lies swizzled: [line][depth].
-template <class E>
-std::vector<float> unpack(const Sm90Operand& operand, const std::vector<char>& tile) {
-  const bool depth_major = operand.major == Major::kDepth;
-  const TileLayout& layout = operand.layout;
-  const std::int32_t lines = depth_major ? layout.rows : layout.contiguous;
-  const std::int32_t depth = depth_major ? layout.contiguous : layout.rows;
-  std::vector<float> values;
-  for (std::int32_t line = 0; line < lines; ++line) {
-    for (std::int32_t k = 0; k < depth; ++k) {
-      const std::int32_t at = depth_major ? layout.offset(k, line) : layout.offset(line, k);
-      E element;
-      std::memcpy(&element, tile.data() + static_cast<std::size_t>(at) * sizeof(E), sizeof(E));
-      values.push_back(Number<E>::load(element));
-    }
-  }
-  return values;
-}
-
-template <class E>
-class EmulatedCluster {
- public:
-  EmulatedCluster(const Sm90Params<E>& params, const Sm90Tile& tile, Major a_major, Major b_major)
-      : params_(params), tile_(tile), a_(sm90_a(tile, a_major, sizeof(E))),
-        b_(sm90_b(tile, b_major, sizeof(E))), a_copies_(params.a), b_copies_(params.b),
-        d_copies_(params.d), factors_(params.product.epilogue.factors()) {}
-
-  void run(const WorkItem& item) {
-    std::vector<std::vector<float>> sums(
-        static_cast<std::size_t>(blocks()),
-        std::vector<float>(static_cast<std::size_t>(tile_.block_m() * tile_.block_n())));
-    const std::int32_t ids = sm90_tile_k(sizeof(E)) / tile_.granule_k;
-    for (std::int32_t step = 0; step < item.k_count; ++step) {
-      add_step(item, params_.product.lists.k_ids + item.k_begin + step * ids, &sums);
-    }
-    for (std::int32_t block = 0; block < blocks(); ++block) {
-      write(sums[static_cast<std::size_t>(block)], m_ids(item, block % tile_.cluster_m),
-            n_ids(item, block / tile_.cluster_m), item.k_count);
-    }
-  }
-
- private:
-  [[nodiscard]] std::int32_t blocks() const { return tile_.cluster_m * tile_.cluster_n; }
-  [[nodiscard]] const std::int32_t* m_ids(const WorkItem& item, std::int32_t part) const {
-    return params_.product.lists.m_ids + item.m_begin + part * tile_.block_m() / tile_.granule_m;
-  }
-  [[nodiscard]] const std::int32_t* n_ids(const WorkItem& item, std::int32_t part) const {
-    return params_.product.lists.n_ids + item.n_begin + part * tile_.block_n() / tile_.granule_n;
-  }
-
-  // The share of a tile's boxes that one of its sharers loads.
-  static void load(const Copies& copies, const Sm90Operand& operand, const std::int32_t* lines,
-                   const std::int32_t* depths, std::int32_t sharers, std::int32_t part,
-                   std::vector<char>* tile) {
-    const std::int32_t boxes = operand.layout.boxes();
-    for (std::int32_t i = 0; i < boxes; ++i) {
-      if (sm90_loader(i, boxes, sharers) != part) continue;
-      copies.load(sm90_load_box(operand, i, lines, depths), tile->data());
-    }
-  }
-
-  void add_step(const WorkItem& item, const std::int32_t* depths,
-                std::vector<std::vector<float>>* sums) const {
-    for (std::int32_t m = 0; m < tile_.cluster_m; ++m) {
-      for (std::int32_t n = 0; n < tile_.cluster_n; ++n) {
-        std::vector<char> a = make_tile(a_.layout), b = make_tile(b_.layout);
-        for (std::int32_t part = 0; part < tile_.cluster_n; ++part) {
-          load(a_copies_, a_, m_ids(item, m), depths, tile_.cluster_n, part, &a);
-        }
-        for (std::int32_t part = 0; part < tile_.cluster_m; ++part) {
-          load(b_copies_, b_, n_ids(item, n), depths, tile_.cluster_m, part, &b);
-        }
-        const std::int32_t block = m + n * tile_.cluster_m;
-        multiply(unpack<E>(a_, a), unpack<E>(b_, b), &(*sums)[static_cast<std::size_t>(block)]);
-      }
-    }
-  }
-
-  void multiply(const std::vector<float>& a, const std::vector<float>& b,
-                std::vector<float>* sums) const {
-    const auto depth = static_cast<std::size_t>(sm90_tile_k(sizeof(E)));
-    const auto cols = static_cast<std::size_t>(tile_.block_n());
-    for (std::size_t i = 0; i < sums->size(); ++i) {
-      const float* const x = a.data() + i / cols * depth;
-      const float* const y = b.data() + i % cols * depth;
-      float sum = (*sums)[i];
-      for (std::size_t k = 0; k < depth; ++k) sum += x[k] * y[k];
-      (*sums)[i] = sum;
-    }
-  }
-
-  void write(const std::vector<float>& sums, const std::int32_t* m_ids, const std::int32_t* n_ids,
-             std::int32_t k_count) {
-    const bool dropped = k_count == kDropped;
-    const Epilogue<E>& epilogue = params_.product.epilogue;
-    const auto raw = [](float sum, std::int32_t /*col*/) { return sum; };
-    const auto finished = [&](float sum, std::int32_t col) {
-      if (dropped) return 0.0F;
-      float z = factors_.scale * sum;
-      if (epilogue.bias != nullptr && col >= 0 && col < params_.product.n) {
-        z += Number<E>::load(epilogue.bias[col * epilogue.bias_stride]);
-      }
-      return factors_.out_scale * activate(epilogue.activation, z);
+  void meet() {
+    struct Left {
+      const Meeting* meeting;
+      std::int64_t generation;
     };
-    switch (params_.store) {
-      case Sm90Store::kBoxes:
-        if (!dropped || epilogue.fills) write_boxes<E>(sums, m_ids, n_ids, false, finished);
-        return;
-      case Sm90Store::kSums:
-        return write_boxes<float>(sums, m_ids, n_ids, false, raw);
-      case Sm90Store::kAddSums:
-        if (k_count > 0) write_boxes<float>(sums, m_ids, n_ids, true, raw);
-        return;
-      case Sm90Store::kElements:
-        return write_elements(sums, m_ids, n_ids, dropped);
-    }
+    const Left left = {this, generation};
+    if (++arrived == members) arrived = 0, ++generation;
+    emulator::wait_until(
+        [](const void* context) {
+          const auto* const l = static_cast<const Left*>(context);
+          return l->meeting->generation != l->generation;
+        },
+        &left);
   }
-
-  template <class Out, class Finish>
-  void write_boxes(const std::vector<float>& sums, const std::int32_t* m_ids,
-                   const std::int32_t* n_ids, bool adds, const Finish& finish) {
-    const TileLayout layout = sm90_d_layout(tile_, sizeof(Out));
-    for (std::int32_t turn = 0; turn < tile_.block_m() / kGroup; ++turn) {
-      for (std::int32_t group = 0; group < kSm90Consumers; ++group) {
-        const std::int32_t first_row = sm90_first_row(turn, group);
-        for (std::int32_t col = 0; col < tile_.block_n(); col += layout.contiguous) {
-          std::vector<char> buffer = make_tile(layout);
-          for (std::int32_t thread = 0; thread < kGroup; ++thread) {
-            put<Out>(sums, n_ids, thread, first_row, col, finish, &buffer);
-          }
-          for (std::int32_t i = 0; i < layout.boxes(); ++i) {
-            const Box box = sm90_store_box(tile_, sizeof(Out), i, first_row, col, m_ids, n_ids);
-            if (box.row >= 0 && box.contiguous >= 0) d_copies_.store(box, buffer.data(), adds);
-          }
-        }
-      }
-    }
-  }
-
-  // What one thread holds of a part of D.
-  template <class Out, class Finish>
-  void put(const std::vector<float>& sums, const std::int32_t* n_ids, std::int32_t thread,
-           std::int32_t first_row, std::int32_t first_col, const Finish& finish,
-           std::vector<char>* buffer) const {
-    const TileLayout layout = sm90_d_layout(tile_, sizeof(Out));
-    for (std::int32_t i = 0; i < layout.contiguous / 2; ++i) {  // 8 columns, 2 rows, 2 neighbours
-      const std::int32_t col = i / 4 * 8 + sm90_thread_col(thread) + i % 2;
-      const std::int32_t row = sm90_thread_row(thread) + i / 2 % 2 * 8;
-      const std::int32_t id = n_ids[(first_col + col) / tile_.granule_n];
-      const std::int32_t at = (first_row + row) * tile_.block_n() + first_col + col;
-      const float sum = sums[static_cast<std::size_t>(at)];
-      const Out value =
-          Number<Out>::store(finish(sum, coordinate(id, tile_.granule_n, first_col + col)));
-      const std::int32_t place = layout.offset(col, row);
-      std::memcpy(buffer->data() + static_cast<std::size_t>(place) * sizeof(Out), &value,
-                  sizeof value);
-    }
-  }
-
-  void write_elements(const std::vector<float>& sums, const std::int32_t* m_ids,
-                      const std::int32_t* n_ids, bool dropped) const {
-    for (std::int32_t i = 0; i < tile_.block_m() * tile_.block_n(); ++i) {
-      const std::int32_t m = i / tile_.block_n(), n = i % tile_.block_n();
-      const std::int32_t row = coordinate(m_ids[m / tile_.granule_m], tile_.granule_m, m);
-      const std::int32_t col = coordinate(n_ids[n / tile_.granule_n], tile_.granule_n, n);
-      if (row < 0 || col < 0 || row >= params_.product.m || col >= params_.product.n) continue;
-      if (dropped) {
-        params_.product.epilogue.store_zero(row, col);
-      } else {
-        params_.product.epilogue.store(factors_, sums[static_cast<std::size_t>(i)], row, col);
-      }
-    }
-  }
-
-  const Sm90Params<E>& params_;
-  Sm90Tile tile_;
-  Sm90Operand a_, b_;
-  Copies a_copies_, b_copies_, d_copies_;
-  typename Epilogue<E>::Factors factors_;
 };
+
+// Shared memory of unknown contents, at an address that swizzles begin at.
+struct Memory {
+  explicit Memory(std::size_t bytes)
+      : all(bytes + kAlignment, kPoison),
+        begin(all.data() +
+              (kAlignment - reinterpret_cast<std::uintptr_t>(all.data()) % kAlignment)) {}
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  std::vector<char> all;
+  char* begin;
+};
+
+// A copy on its way. Offsets are in bytes of shared memory.
+struct Copy {
+  api::BoxCopies array;
+  Box box;
+  std::int64_t offset = 0, full = 0;
+  std::uint16_t receivers = 0;
+  bool adds = false;
+};
+
+struct Thread {
+  struct Range {
+    std::int64_t offset;
+    std::size_t bytes;
+  };
+  std::vector<Range> written;  // and not fenced
+  std::vector<Copy> open;
+  std::deque<std::vector<Copy>> groups;
+};
+
+struct BlockState {
+  explicit BlockState(std::size_t bytes) : memory(bytes), seen(bytes), threads(kFibres) {
+    for (Meeting& group : groups) group.members = kSm90Group;
+  }
+  [[nodiscard]] std::int64_t offset_of(const void* at) const {
+    return static_cast<const char*>(at) - memory.begin;
+  }
+  Memory memory, seen;  // as threads have it, and as the copy engine does
+  std::vector<Thread> threads;
+  Meeting groups[kSm90Consumers];
+  std::vector<float> sums[kSm90Consumers];
+  std::int32_t left = 0;  // threads that have returned
+};
+
+struct Cluster {
+  Cluster(std::int32_t blocks_, std::size_t bytes) {
+    for (std::int32_t i = 0; i < blocks_; ++i) {
+      blocks.push_back(std::make_unique<BlockState>(bytes));
+    }
+    start.members = blocks_ * kFibres;
+  }
+  void fail(const std::string& text) {
+    if (failure.empty()) failure = "emulator: " + text;
+  }
+  std::vector<std::unique_ptr<BlockState>> blocks;
+  std::deque<Copy> loads;  // asked for, not here yet
+  Meeting start;
+  unsigned turn = 0;
+  std::string failure;
+};
+
+thread_local Cluster* cluster = nullptr;
+
+std::int32_t own_index() { return emulator::thread() / kFibres; }
+BlockState& own() { return *cluster->blocks[static_cast<std::size_t>(own_index())]; }
+Thread& own_thread() {
+  return own().threads[static_cast<std::size_t>(emulator::thread() % kFibres)];
+}
+
+// Calls copy(byte of shared memory, element of the array or null outside) for each of a box.
+template <class Use>
+void each(const Copy& copy, const Use& use) {
+  const api::BoxCopies& array = copy.array;
+  const std::int64_t size = array.element == api::BoxElement::kWord16 ? 2 : 4;
+  const std::int64_t units = array.swizzle_bytes / 16 - 1;
+  for (std::uint32_t i = 0; i < array.box_rows * array.box_contiguous; ++i) {
+    const std::int64_t byte = copy.offset + std::int64_t{i} * size;
+    const std::int64_t row = copy.box.row + std::int64_t{i / array.box_contiguous};
+    const std::int64_t at = copy.box.contiguous + std::int64_t{i % array.box_contiguous};
+    const bool inside = row >= 0 && at >= 0 && row < static_cast<std::int64_t>(array.rows) &&
+                        at < static_cast<std::int64_t>(array.contiguous);
+    char* const begin = static_cast<char*>(const_cast<void*>(array.data));
+    char* const element =
+        inside ? begin + row * static_cast<std::int64_t>(array.row_bytes) + at * size : nullptr;
+    use(byte ^ (byte >> 7 & units) << 4, element, static_cast<std::size_t>(size));
+  }
+}
+
+// tf32 keeps 10 bits after the point.
+void round(char* place) {
+  std::uint32_t word;
+  std::memcpy(&word, place, sizeof word);
+  if ((word & 0x7F800000U) == 0x7F800000U) return;
+  word = (word + 0x1000U) & ~0x1FFFU;
+  std::memcpy(place, &word, sizeof word);
+}
+
+void check(const Barrier* barrier) {
+  if (barrier->is_set_up != kSetUp) cluster->fail("a barrier is used before it is set up");
+}
+
+void open_if_full(Barrier* barrier) {
+  if (barrier->missing < 0) cluster->fail("more threads arrive than a barrier has");
+  if (barrier->missing != 0 || barrier->bytes != 0) return;
+  barrier->missing = barrier->members;
+  barrier->phase ^= 1;
+}
+
+// What other blocks do to one's memory or barriers.
+BlockState& reach(std::int32_t block) {
+  BlockState& other = *cluster->blocks[static_cast<std::size_t>(block)];
+  if (other.left == kFibres) cluster->fail("a block is reached that has ended");
+  return other;
+}
+
+void bring(const Copy& copy) {
+  for (std::size_t i = 0; i < cluster->blocks.size(); ++i) {
+    if ((copy.receivers >> i & 1) == 0) continue;
+    BlockState& block = reach(static_cast<std::int32_t>(i));
+    std::int64_t bytes = 0;
+    each(copy, [&](std::int64_t byte, const char* element, std::size_t size) {
+      char* const place = block.memory.begin + byte;
+      std::memset(place, 0, size);
+      if (element != nullptr) std::memcpy(place, element, size);
+      if (copy.array.element == api::BoxElement::kTf32) round(place);
+      std::memcpy(block.seen.begin + byte, place, size);
+      bytes += static_cast<std::int64_t>(size);
+    });
+    auto* const full = reinterpret_cast<Barrier*>(block.memory.begin + copy.full);
+    check(full);
+    full->bytes -= bytes;
+    open_if_full(full);
+  }
+}
+
+void take_away(const Copy& copy) {
+  each(copy, [&](std::int64_t byte, char* element, std::size_t size) {
+    if (element == nullptr) return;
+    const char* const from = own().seen.begin + byte;
+    if (!copy.adds) {
+      std::memcpy(element, from, size);
+      return;
+    }
+    float sum, more;
+    std::memcpy(&sum, element, sizeof sum);
+    std::memcpy(&more, from, sizeof more);
+    sum += more;
+    std::memcpy(element, &sum, sizeof sum);
+  });
+}
+
+Copy copy_of(const TensorMap& map, const void* shared, const Box& box) {
+  Copy copy;
+  std::memcpy(&copy.array, map.words, sizeof copy.array);
+  copy.box = box;
+  copy.offset = own().offset_of(shared);
+  if (copy.offset % 128 != 0) cluster->fail("a box lies askew in shared memory");
+  return copy;
+}
+
+// The last to be asked for or the first, by turns.
+bool bring_one(const void* /*context*/) {
+  if (cluster->loads.empty()) return false;
+  const bool last = cluster->turn++ % 2 == 0;
+  const Copy copy = last ? cluster->loads.back() : cluster->loads.front();
+  if (last) cluster->loads.pop_back();
+  if (!last) cluster->loads.pop_front();
+  bring(copy);
+  return true;
+}
+
+void send(const TensorMap& map, const void* from, const Box& box, bool adds) {
+  Copy copy = copy_of(map, from, box);
+  copy.adds = adds;
+  own_thread().open.push_back(copy);
+}
 
 }  // namespace
 
+Fault& planted_fault() {
+  static Fault fault = Fault::kNone;
+  return fault;
+}
+
+void set_up(Barrier* barrier, std::int32_t members) { *barrier = {kSetUp, members, members, 0, 0}; }
+
+void arrive(Barrier* barrier) {
+  check(barrier);
+  --barrier->missing;
+  open_if_full(barrier);
+}
+
+void arrive_at(std::int32_t block, Barrier* barrier) {
+  if (planted_fault() == Fault::kPeerRelease && block != own_index()) return;
+  const std::int64_t offset = own().offset_of(barrier);
+  arrive(reinterpret_cast<Barrier*>(reach(block).memory.begin + offset));
+}
+
+void expect(Barrier* barrier, std::int64_t bytes) {
+  barrier->bytes += bytes;
+  arrive(barrier);
+}
+
+void wait_for(const Barrier* barrier, std::uint32_t phase) {
+  struct Waits {
+    const Barrier* barrier;
+    std::uint32_t phase;
+  };
+  check(barrier);
+  const Waits waits = {barrier, phase};
+  emulator::wait_until(
+      [](const void* context) {
+        const auto* const w = static_cast<const Waits*>(context);
+        return w->barrier->phase != w->phase;
+      },
+      &waits);
+}
+
+void sync_cluster() {
+  if (planted_fault() != Fault::kClusterStart) cluster->start.meet();
+}
+
+void load_box(const TensorMap& map, Barrier* full, void* to, const Box& box,
+              std::uint16_t receivers) {
+  Copy copy = copy_of(map, to, box);
+  copy.full = own().offset_of(full);
+  copy.receivers = receivers;
+  if (planted_fault() == Fault::kMulticast) {
+    copy.receivers = static_cast<std::uint16_t>(1U << own_index());
+  }
+  if (cluster->turn++ % 3 == 0) return bring(copy);
+  cluster->loads.push_back(copy);
+}
+
+void load_box(const TensorMap& map, Barrier* full, void* to, const Box& box) {
+  load_box(map, full, to, box, static_cast<std::uint16_t>(1U << own_index()));
+}
+
+void store_box(const TensorMap& map, const void* from, const Box& box) {
+  send(map, from, box, false);
+}
+void add_box(const TensorMap& map, const void* from, const Box& box) { send(map, from, box, true); }
+
+void commit_stores() {
+  Thread& thread = own_thread();
+  thread.groups.push_back(std::move(thread.open));
+  thread.open.clear();
+}
+
+void wait_for_stores(std::int32_t pending) {
+  if (planted_fault() == Fault::kStoreWait && pending > 0) return;
+  std::deque<std::vector<Copy>>& groups = own_thread().groups;
+  while (static_cast<std::int32_t>(groups.size()) > pending) {
+    for (const Copy& copy : groups.front()) take_away(copy);
+    groups.pop_front();
+  }
+}
+
+void note_written(const char* to, std::size_t bytes) {
+  own_thread().written.push_back({own().offset_of(to), bytes});
+}
+
+void fence_shared() {
+  if (planted_fault() == Fault::kFence) return;
+  for (const Thread::Range& range : own_thread().written) {
+    std::memcpy(own().seen.begin + range.offset, own().memory.begin + range.offset, range.bytes);
+  }
+  own_thread().written.clear();
+}
+
+void meet(int group) { own().groups[group].meet(); }
+void sync_group(int group) {
+  if (planted_fault() != Fault::kGroupBarrier) meet(group);
+}
+
+std::vector<float>& group_sums(int group) { return own().sums[group]; }
+
+namespace {
+
+// Runs body(block of the cluster, thread, shared memory) as every thread of a cluster.
+template <class Body>
+Status run_cluster(std::int32_t blocks, std::size_t bytes, const Body& body) {
+  Cluster here(blocks, bytes);
+  cluster = &here;
+  const Status status = emulator::run(
+      1, blocks * kFibres, 0,
+      [](const void* context, std::int32_t, std::int32_t, std::int32_t thread, char*) {
+        // Consumers begin, and would be at their barriers before these are set up.
+        constexpr std::int32_t kConsumers = kSm90Group * kSm90Consumers;
+        const std::int32_t t = thread % kFibres;
+        (*static_cast<const Body*>(context))(
+            thread / kFibres, t < kConsumers ? t + kSm90Group : t - kConsumers, own().memory.begin);
+        if (!own_thread().open.empty() || !own_thread().groups.empty()) {
+          cluster->fail("shared memory is left before it was read");
+        }
+        ++own().left;
+      },
+      &body, bring_one);
+  cluster = nullptr;
+  if (here.failure.empty()) return status;
+  return {StatusCode::kBackendError, here.failure};
+}
+
+}  // namespace
+}  // namespace sm90
+
 template <class E, Major kMajorA, Major kMajorB, Sm90Shape kShape>
 Status launch_sm90(std::int32_t clusters, void* /*stream*/, const Sm90Params<E>& params) {
-  EmulatedCluster<E> cluster(params, sm90_tile(kShape, kMajorA), kMajorA, kMajorB);
-  const WorkLists& lists = params.product.lists;
+  using Kernel = GemmSm90Kernel<E, kMajorA, kMajorB, kShape>;
+  using Shared = typename Kernel::Shared;
+  static_assert(sizeof(Shared) <= 227 << 10);
   for (std::int32_t i = 0; i < clusters; ++i) {
-    for (std::int32_t round = 0;; ++round) {
-      const std::int32_t item = item_of_round(round, i, clusters);
-      if (item >= *lists.num_items) break;
-      cluster.run(lists.items[item]);
-    }
+    const auto body = [&](std::int32_t block, std::int32_t thread, char* shared) {
+      const Sm90Place place = {
+          i,      clusters,       block % Kernel::kClusterM, block / Kernel::kClusterM,
+          thread, thread / kWarp, thread / kSm90Group};
+      Kernel::run(params, place, shared);
+    };
+    DROPGEMM_RETURN_IF_ERROR(
+        sm90::run_cluster(Kernel::kClusterM * Kernel::kClusterN, sizeof(Shared), body));
   }
   return {};
 }

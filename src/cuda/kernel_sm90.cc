@@ -116,12 +116,24 @@ TmaArray target_of(const Product<E>& product) {
   return array;
 }
 
+// Whether pairs of neighbours can be read at once.
+template <class E>
+bool reads_pairs(const E* data, std::int64_t row_stride, std::int64_t col_stride, std::int32_t n) {
+  return data == nullptr || (n % 2 == 0 && row_stride % 2 == 0 && col_stride == 1 &&
+                             reinterpret_cast<std::uintptr_t>(data) % (2 * sizeof(E)) == 0);
+}
+
 // Whether boxes of D hold all that the epilogue has to write.
 template <class E>
-bool writes_boxes(const Epilogue<E>& epilogue) {
-  const bool relu = epilogue.activation == Activation::kRelu;
-  return (relu || epilogue.activation == Activation::kNone) && epilogue.addend.data == nullptr &&
-         epilogue.aux_out.data == nullptr && epilogue.grad_aux.data == nullptr &&
+bool writes_boxes(const Product<E>& product) {
+  const Epilogue<E>& epilogue = product.epilogue;
+  const Plane<const E>& slopes = epilogue.grad_aux;
+  const bool relus =
+      (epilogue.activation == Activation::kRelu || epilogue.activation == Activation::kNone) &&
+      (slopes.data == nullptr || epilogue.grad_activation == Activation::kRelu);
+  return relus && reads_pairs(slopes.data, slopes.row_stride, slopes.col_stride, product.n) &&
+         reads_pairs(epilogue.bias, 0, epilogue.bias_stride, product.n) &&
+         epilogue.addend.data == nullptr && epilogue.aux_out.data == nullptr &&
          epilogue.mask.bits == nullptr && epilogue.d.col_stride == 1;
 }
 
@@ -130,8 +142,8 @@ Sm90Store store_of(const Product<E>& product) {
   if (product.staging.data != nullptr) {
     return product.staging.adds ? Sm90Store::kAddSums : Sm90Store::kSums;
   }
-  return writes_boxes(product.epilogue) && tma_takes(target_of(product)) ? Sm90Store::kBoxes
-                                                                         : Sm90Store::kElements;
+  return writes_boxes(product) && tma_takes(target_of(product)) ? Sm90Store::kBoxes
+                                                                : Sm90Store::kElements;
 }
 
 template <class E>

@@ -17,7 +17,7 @@ namespace dropgemm::cuda {
 struct Sm90Tile {
   std::int32_t tile_m, tile_n;
   std::int32_t granule_m, granule_n, granule_k;
-  std::int32_t stages;
+  std::int32_t stages, buffers;  // of operands; of what is on its way out, for each group
   std::int32_t cluster_m, cluster_n;
 
   [[nodiscard]] constexpr std::int32_t block_m() const { return tile_m / cluster_m; }
@@ -32,18 +32,23 @@ enum class Sm90Shape : std::int32_t {
 constexpr std::int32_t kSm90Shapes = 3;
 
 // Granules are of 32 along features and of 64 along a batch; a shared tile's are twice that. The
-// batch is K where A is contiguous along M, as in the weight gradient, and M elsewhere.
+// batch is K where A is contiguous along M, as in the weight gradient, and M elsewhere. There sums
+// leave as float32, twice to be added to memory, which is slower than the tensor cores: more
+// buffers let them drain while the next tile is multiplied.
 constexpr Sm90Tile sm90_tile(Sm90Shape shape, Major a_major) {
   const bool sums_batch = a_major == Major::kLine;
   switch (shape) {
     case Sm90Shape::kSquare:
-      return {128, 128, sums_batch ? 32 : 64, 32, sums_batch ? 64 : 32, 6, 1, 1};
+      if (sums_batch) return {128, 128, 32, 32, 64, 5, 4, 1, 1};
+      return {128, 128, 64, 32, 32, 6, 2, 1, 1};
     case Sm90Shape::kWide:
-      return {128, 256, sums_batch ? 32 : 64, 32, sums_batch ? 64 : 32, 4, 1, 1};
+      if (sums_batch) return {128, 256, 32, 32, 64, 3, 5, 1, 1};
+      return {128, 256, 64, 32, 32, 4, 2, 1, 1};
     case Sm90Shape::kPair:
       break;
   }
-  return {256, 256, sums_batch ? 64 : 128, 64, 64, 4, 1, 2};
+  if (sums_batch) return {256, 256, 64, 64, 64, 3, 5, 1, 2};
+  return {256, 256, 128, 64, 64, 4, 2, 1, 2};
 }
 
 // tf32 has granules of 32 and K-major operands alone.
@@ -114,6 +119,7 @@ constexpr std::int32_t sm90_loader(std::int32_t i, std::int32_t boxes, std::int3
 // turn `turn` of a group begins. wgmma gives a thread, of 16 rows of its warp and 8 columns, two
 // neighbours in row lane / 4 and two in the row 8 below.
 constexpr std::int32_t kSm90Consumers = 2;
+constexpr std::int32_t kSm90Group = 128;
 constexpr std::int32_t sm90_first_row(std::int32_t turn, std::int32_t group) {
   return (kSm90Consumers * turn + group) * kStoreRows;
 }
@@ -124,7 +130,7 @@ constexpr std::int32_t sm90_thread_col(std::int32_t thread) { return thread % 4 
 
 // How sums leave the kernel.
 enum class Sm90Store : std::int32_t {
-  kBoxes = 0,     // D through tensor maps: scale, bias and ReLU, zeros where an item was dropped
+  kBoxes = 0,     // D through tensor maps: scale, bias, ReLU and its derivative, dropped items
   kSums = 1,      // float32 sums to the staging, through tensor maps
   kAddSums = 2,   // the same, added to what is there
   kElements = 3,  // D by ordinary writes: the whole epilogue, any strides

@@ -11,7 +11,14 @@ __global__ void __cluster_dims__(Kernel::kClusterM, Kernel::kClusterN, 1)
     __launch_bounds__(Kernel::kThreads, 1)
         gemm_sm90(const __grid_constant__ typename Kernel::Params params) {
   extern __shared__ __align__(1024) char shared[];
-  Kernel::run(params, shared);
+  const Sm90Place place = {static_cast<std::int32_t>(blockIdx.x) / Kernel::kClusterM,
+                           static_cast<std::int32_t>(gridDim.x) / Kernel::kClusterM,
+                           static_cast<std::int32_t>(blockIdx.x) % Kernel::kClusterM,
+                           static_cast<std::int32_t>(blockIdx.y),
+                           static_cast<std::int32_t>(threadIdx.x),
+                           cutlass::canonical_warp_idx_sync(),
+                           cutlass::canonical_warp_group_idx()};
+  Kernel::run(params, place, shared);
 }
 
 template <class E, Major kMajorA, Major kMajorB, Sm90Shape kShape>

@@ -1,45 +1,45 @@
-// How the Hopper kernel's sums leave it: as boxes of swizzled shared memory, or element by element
-// with the whole epilogue.
+// How the sums of Hopper's kernel leave it: as boxes of swizzled shared memory, or element by
+// element with the whole epilogue.
 #pragma once
 
-#include <cutlass/arch/barrier.h>
-#include <cute/arch/copy_sm90_tma.hpp>
-#include <cute/tensor.hpp>
-
-#include "cuda/kernel_sm90.h"
+#include "cuda/kernel_sm90_device.h"
 
 namespace dropgemm::cuda::sm90 {
 
-template <class E, Sm90Shape kShape, Major kMajorA>
+template <class E>
+struct alignas(2 * sizeof(E)) Two {
+  E x, y;
+};
+
+// Of one group; `Core` knows where its sums are.
+template <class E, class Core>
 class TileStore {
  public:
-  static constexpr Sm90Tile kTile = sm90_tile(kShape, kMajorA);
+  static constexpr Sm90Tile kTile = Core::kTile;
   static constexpr int kN = kTile.block_n();
-  static constexpr int kGroup = 128;
+  static constexpr int kTurns = kTile.block_m() / (kSm90Consumers * kStoreRows);
   static constexpr int kSlabCols = 64;  // of float32 sums, 16 rows a warp: what store() reads
   static constexpr int kBufferBytes = kStoreRows * kSwizzleBytes;
+  using Sums = typename Core::Sums;
 
-  // Two buffers, so that one is written while the other leaves.
+  // One is written while others leave.
   struct Shared {
-    alignas(1024) char buffers[2][kBufferBytes];
+    alignas(1024) char buffers[kTile.buffers][kBufferBytes];
   };
-  static_assert(sizeof(Shared) == sizeof(float) * kStoreRows * kSlabCols);
+  static_assert(sizeof(Shared) >= sizeof(float) * kStoreRows * kSlabCols);
 
   DROPGEMM_DEVICE TileStore(const Sm90Params<E>& params, Shared& shared, int group, int thread)
       : params_(params), epilogue_(params.product.epilogue), factors_(epilogue_.factors()),
         shared_(shared), group_(group), thread_(thread) {}
 
   // The block's tile, gathered by the ids that begin at m_begin and n_begin.
-  template <class Sums>
   DROPGEMM_DEVICE void write(const Sums& sums, std::int32_t m_begin, std::int32_t n_begin,
                              std::int32_t k_count) {
     const Place place{params_.product.lists.m_ids + m_begin, params_.product.lists.n_ids + n_begin};
     const bool dropped = k_count == kDropped;
     switch (params_.store) {
       case Sm90Store::kBoxes:
-        if (!dropped || epilogue_.fills)
-          write_boxes<E, false>(sums, place, Finished{*this, dropped});
-        return;
+        return write_d(sums, place, dropped);
       case Sm90Store::kSums:
         write_boxes<float, false>(sums, place, Raw{});
         return;
@@ -54,7 +54,7 @@ class TileStore {
 
   // Shared memory must stay until it has been read.
   DROPGEMM_DEVICE void finish() {
-    if (thread_ == 0) cute::tma_store_wait<0>();
+    if (thread_ == 0) wait_for_stores<0>();
   }
 
  private:
@@ -62,81 +62,133 @@ class TileStore {
     const std::int32_t* m_ids;
     const std::int32_t* n_ids;
   };
-  struct Pair {
-    float x, y;
-  };
+  // Columns of a buffer, in eights.
+  template <class Out>
+  static constexpr int kEights = kSwizzleBytes / int{sizeof(Out)} / 8;
 
-  // What becomes of two neighbouring sums whose first column of the array is `col`.
+  // What becomes of two neighbouring sums.
   struct Raw {
-    DROPGEMM_DEVICE Pair operator()(float x, float y, std::int32_t /*col*/) const { return {x, y}; }
+    struct Ahead {};
+    DROPGEMM_DEVICE Ahead read_ahead(const Place& /*place*/, int /*row*/, int /*col*/,
+                                     int /*thread*/) const {
+      return {};
+    }
+    DROPGEMM_DEVICE Two<float> read_bias(std::int32_t /*col*/) const { return {}; }
+    DROPGEMM_DEVICE Two<float> operator()(Two<float> sums, Two<float> /*bias*/, const Ahead& /*a*/,
+                                          int /*eight*/, int /*half*/) const {
+      return sums;
+    }
   };
+  struct Zeros : Raw {
+    DROPGEMM_DEVICE Two<float> operator()(Two<float> /*sums*/, Two<float> /*bias*/,
+                                          const typename Raw::Ahead& /*a*/, int /*eight*/,
+                                          int /*half*/) const {
+      return {};
+    }
+  };
+  template <bool kSlopes>  // whether there is a grad_aux
   struct Finished {
     const TileStore& store;
-    bool dropped;
 
-    DROPGEMM_DEVICE float one(float sum, std::int32_t col) const {
-      const Epilogue<E>& epilogue = store.epilogue_;
-      float z = store.factors_.scale * sum;
-      if (epilogue.bias != nullptr && col >= 0 && col < store.params_.product.n) {
-        z += Number<E>::load(epilogue.bias[col * epilogue.bias_stride]);
+    // All that a thread needs of a buffer, asked for at once.
+    struct Ahead {
+      Two<E> slopes[kSlopes ? kEights<E> : 1][2];
+    };
+    DROPGEMM_DEVICE Ahead read_ahead(const Place& place, int first_row, int first_col,
+                                     int thread) const {
+      Ahead ahead = {};
+      if constexpr (!kSlopes) return ahead;
+      const int at = first_row + sm90_thread_row(thread);
+      const std::int32_t id = read(place.m_ids + at / kTile.granule_m);
+      const std::int32_t row = coordinate(id, kTile.granule_m, at);
+      DROPGEMM_UNROLL
+      for (int eight = 0; eight < kEights<E>; ++eight) {
+        const std::int32_t col = store.col_of(place, first_col + 8 * eight, thread);
+        const E* const from = store.epilogue_.grad_aux.at(row, col);
+        DROPGEMM_UNROLL
+        for (int half = 0; half < 2; ++half) {
+          if (row < 0 || row + 8 * half >= store.params_.product.m || !store.has_col(col)) continue;
+          ahead.slopes[eight][half] = *reinterpret_cast<const Two<E>*>(
+              from + 8 * half * store.epilogue_.grad_aux.row_stride);
+        }
       }
-      if (epilogue.activation == Activation::kRelu) z = activate(Activation::kRelu, z);
-      return dropped ? 0.0F : store.factors_.out_scale * z;
+      return ahead;
     }
-    DROPGEMM_DEVICE Pair operator()(float x, float y, std::int32_t col) const {
-      return {one(x, col), one(y, col + 1)};
+    DROPGEMM_DEVICE Two<float> read_bias(std::int32_t col) const {
+      const E* const bias = store.epilogue_.bias;
+      if (bias == nullptr || !store.has_col(col)) return {};
+      const Two<E> pair = *reinterpret_cast<const Two<E>*>(bias + col);
+      return {Number<E>::load(pair.x), Number<E>::load(pair.y)};
+    }
+
+    DROPGEMM_DEVICE float one(float sum, float bias, E slope) const {
+      float z = store.factors_.scale * sum + bias;
+      if (store.epilogue_.activation == Activation::kRelu) z = activate(Activation::kRelu, z);
+      z *= store.factors_.out_scale;
+      return kSlopes ? multiply_by_gradient(Activation::kRelu, Number<E>::load(slope), z) : z;
+    }
+    DROPGEMM_DEVICE Two<float> operator()(Two<float> sums, Two<float> bias, const Ahead& ahead,
+                                          int eight, int half) const {
+      const Two<E> slopes = ahead.slopes[kSlopes ? eight : 0][half];
+      return {one(sums.x, bias.x, slopes.x), one(sums.y, bias.y, slopes.y)};
     }
   };
 
-  static DROPGEMM_DEVICE void put(char* to, Pair pair, float /*out*/) {
-    *reinterpret_cast<float2*>(to) = make_float2(pair.x, pair.y);
-  }
-  template <class Out>
-  static DROPGEMM_DEVICE void put(char* to, Pair pair, Out /*out*/) {
-    const std::uint32_t low = Number<Out>::store(pair.x).bits;
-    const std::uint32_t high = Number<Out>::store(pair.y).bits;
-    *reinterpret_cast<std::uint32_t*>(to) = low | high << 16;
+  DROPGEMM_DEVICE void write_d(const Sums& sums, const Place& place, bool dropped) {
+    if (dropped) {
+      if (epilogue_.fills) write_boxes<E, false>(sums, place, Zeros{});
+    } else if (epilogue_.grad_aux.data != nullptr) {
+      write_boxes<E, false>(sums, place, Finished<true>{*this});
+    } else {
+      write_boxes<E, false>(sums, place, Finished<false>{*this});
+    }
   }
 
-  // CUTLASS's own barrier and fence let the compiler move ordinary writes past them.
-  DROPGEMM_DEVICE void sync() const {
-    constexpr int kFirst = cutlass::arch::NamedBarrier::ReservedNamedBarrierCount;
-    asm volatile("bar.sync %0, %1;" ::"r"(kFirst + group_), "n"(kGroup) : "memory");
+  // The array's column of this thread's first element in columns `at` to `at` + 7 of the tile.
+  [[nodiscard]] DROPGEMM_DEVICE std::int32_t col_of(const Place& place, int at, int thread) const {
+    const std::int32_t id = read(place.n_ids + at / kTile.granule_n);
+    return coordinate(id, kTile.granule_n, at) + sm90_thread_col(thread);
   }
-  // What this thread wrote to shared memory, the accelerator sees.
-  static DROPGEMM_DEVICE void fence() {
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  [[nodiscard]] DROPGEMM_DEVICE bool has_col(std::int32_t col) const {
+    return col >= 0 && col < params_.product.n;
   }
-  template <class Out, bool kAdd, class Sums, class Finish>
+
+  template <class Out>
+  static DROPGEMM_DEVICE void put(char* to, Two<float> pair) {
+    write_shared(to, Two<Out>{Number<Out>::store(pair.x), Number<Out>::store(pair.y)});
+  }
+
+  // A buffer at a time: kStoreRows rows of 128 bytes.
+  template <class Out, bool kAdd, class Finish>
   DROPGEMM_DEVICE void write_boxes(const Sums& sums, const Place& place, const Finish& finish) {
     constexpr TileLayout kLayout = sm90_d_layout(kTile, sizeof(Out));
-    constexpr int kCols = kLayout.contiguous;
-    CUTLASS_PRAGMA_UNROLL
-    for (int m = 0; m < decltype(cute::size<1>(sums))::value; ++m) {
-      CUTLASS_PRAGMA_UNROLL
-      for (int first_col = 0; first_col < kN; first_col += kCols) {
+    DROPGEMM_UNROLL
+    for (int turn = 0; turn < kTurns; ++turn) {
+      const int first_row = sm90_first_row(turn, group_);
+      DROPGEMM_UNROLL
+      for (int first_col = 0; first_col < kN; first_col += kLayout.contiguous) {
+        const int thread = computed_here(thread_);
         char* const buffer = shared_.buffers[buffer_];
-        buffer_ ^= 1;
-        if (thread_ == 0) cute::tma_store_wait<1>();
-        sync();
-        CUTLASS_PRAGMA_UNROLL
-        for (int col = 0; col < kCols; col += 8) {
-          const int from = (first_col + col) / 8;
-          const std::int32_t id = __ldg(place.n_ids + (first_col + col) / kTile.granule_n);
-          const std::int32_t at =
-              coordinate(id, kTile.granule_n, first_col + col) + sm90_thread_col(thread_);
-          CUTLASS_PRAGMA_UNROLL
+        buffer_ = buffer_ + 1 == kTile.buffers ? 0 : buffer_ + 1;
+        const auto ahead = finish.read_ahead(place, first_row, first_col, thread);
+        if (thread_ == 0) wait_for_stores<kTile.buffers - 1>();
+        sync_group(group_);
+        DROPGEMM_UNROLL
+        for (int eight = 0; eight < kEights<Out>; ++eight) {
+          const Two<float> bias = finish.read_bias(col_of(place, first_col + 8 * eight, thread));
+          DROPGEMM_UNROLL
           for (int half = 0; half < 2; ++half) {
-            const Pair pair = finish(sums(cute::make_coord(0, half, from), m, 0),
-                                     sums(cute::make_coord(1, half, from), m, 0), at);
-            const int to =
-                kLayout.offset(col + sm90_thread_col(thread_), sm90_thread_row(thread_) + 8 * half);
-            put(buffer + to * int{sizeof(Out)}, pair, Out{});
+            const int held = first_col / 8 + eight;
+            const Two<float> pair = {Core::at(sums, turn, held, half, 0),
+                                     Core::at(sums, turn, held, half, 1)};
+            const int to = kLayout.offset(8 * eight + sm90_thread_col(thread),
+                                          sm90_thread_row(thread) + 8 * half);
+            put<Out>(buffer + to * int{sizeof(Out)}, finish(pair, bias, ahead, eight, half));
           }
         }
-        fence();
-        sync();
-        if (thread_ == 0) send<Out, kAdd>(buffer, place, sm90_first_row(m, group_), first_col);
+        fence_shared();
+        sync_group(group_);
+        if (thread_ == 0) send<Out, kAdd>(buffer, place, first_row, first_col);
       }
     }
   }
@@ -145,19 +197,20 @@ class TileStore {
   template <class Out, bool kAdd>
   DROPGEMM_DEVICE void send(const char* buffer, const Place& place, int first_row, int first_col) {
     constexpr Sm90Tile kOwn = kTile;
-    CUTLASS_PRAGMA_UNROLL
-    for (int i = 0; i < sm90_d_layout(kOwn, sizeof(Out)).boxes(); ++i) {
+    constexpr int kBoxes = sm90_d_layout(kTile, sizeof(Out)).boxes();
+    DROPGEMM_UNROLL
+    for (int i = 0; i < kBoxes; ++i) {
       const Box box =
           sm90_store_box(kOwn, sizeof(Out), i, first_row, first_col, place.m_ids, place.n_ids);
       if (box.row < 0 || box.contiguous < 0) continue;
       const char* const from = buffer + box.offset * int{sizeof(Out)};
       if constexpr (kAdd) {
-        cute::SM90_TMA_REDUCE_ADD_2D::copy(&params_.d, from, box.contiguous, box.row);
+        add_box(params_.d, from, box);
       } else {
-        cute::SM90_TMA_STORE_2D::copy(&params_.d, from, box.contiguous, box.row);
+        store_box(params_.d, from, box);
       }
     }
-    cute::tma_store_arrive();
+    commit_stores();
   }
 
   // Through shared memory, 16 rows of a warp at a time, so that neighbours write neighbours. Units
@@ -166,51 +219,50 @@ class TileStore {
     return row * kSlabCols + (col ^ (row % 8 * 8));
   }
 
-  template <class Sums>
   DROPGEMM_DEVICE void write_elements(const Sums& sums, const Place& place, bool dropped) {
-    const int warp = thread_ / 32, lane = thread_ % 32;
-    float* const slab = reinterpret_cast<float*>(shared_.buffers) + warp * 16 * kSlabCols;
-    CUTLASS_PRAGMA_UNROLL
-    for (int m = 0; m < decltype(cute::size<1>(sums))::value; ++m) {
-      CUTLASS_PRAGMA_UNROLL
+    DROPGEMM_UNROLL
+    for (int turn = 0; turn < kTurns; ++turn) {
+      DROPGEMM_UNROLL
       for (int first_col = 0; first_col < kN; first_col += kSlabCols) {
-        __syncwarp();
-        CUTLASS_PRAGMA_UNROLL
-        for (int col = 0; col < kSlabCols; col += 8) {
-          CUTLASS_PRAGMA_UNROLL
+        const int thread = computed_here(thread_), warp = thread / kWarp, lane = thread % kWarp;
+        float* const slab = reinterpret_cast<float*>(shared_.buffers) + warp * 16 * kSlabCols;
+        sync_warp();
+        DROPGEMM_UNROLL
+        for (int eight = 0; eight < kSlabCols / 8; ++eight) {
+          DROPGEMM_UNROLL
           for (int half = 0; half < 2; ++half) {
-            const int from = (first_col + col) / 8;
-            const int to = slab_offset(lane / 4 + 8 * half, col + sm90_thread_col(thread_));
-            *reinterpret_cast<float2*>(slab + to) =
-                make_float2(sums(cute::make_coord(0, half, from), m, 0),
-                            sums(cute::make_coord(1, half, from), m, 0));
+            const int held = first_col / 8 + eight;
+            const int to = slab_offset(lane / 4 + 8 * half, 8 * eight + sm90_thread_col(thread));
+            *reinterpret_cast<Two<float>*>(slab + to) = {Core::at(sums, turn, held, half, 0),
+                                                         Core::at(sums, turn, held, half, 1)};
           }
         }
-        __syncwarp();
-        write_slab(slab, place, sm90_first_row(m, group_) + warp * 16, first_col + lane, dropped);
+        sync_warp();
+        write_slab(slab, place, sm90_first_row(turn, group_) + warp * 16, first_col + lane,
+                   dropped);
       }
     }
-    __syncwarp();  // wgmma wants its lanes together again
+    sync_warp();  // wgmma wants its lanes together again
   }
 
   // A lane writes columns `col` and col + 32 of the block's tile, of 16 rows.
   DROPGEMM_DEVICE void write_slab(const float* slab, const Place& place, int first_row, int col,
                                   bool dropped) const {
-    const std::int32_t id = __ldg(place.m_ids + first_row / kTile.granule_m);
+    const std::int32_t id = read(place.m_ids + first_row / kTile.granule_m);
     if (id < 0) return;
     const std::int32_t row = coordinate(id, kTile.granule_m, first_row);
-    const std::int32_t rows = cute::min(16, params_.product.m - row);
-    CUTLASS_PRAGMA_NO_UNROLL
-    for (int half = 0; half < kSlabCols; half += 32) {
-      const std::int32_t n = __ldg(place.n_ids + (col + half) / kTile.granule_n);
+    const std::int32_t left = params_.product.m - row, rows = left < 16 ? left : 16;
+    DROPGEMM_NO_UNROLL
+    for (int half = 0; half < kSlabCols; half += kWarp) {
+      const std::int32_t n = read(place.n_ids + (col + half) / kTile.granule_n);
       const std::int32_t at = coordinate(n, kTile.granule_n, col + half);
       if (n < 0 || at >= params_.product.n) continue;
-      CUTLASS_PRAGMA_NO_UNROLL
+      DROPGEMM_NO_UNROLL
       for (int r = 0; r < rows; ++r) {
         if (dropped) {
           epilogue_.store_zero(row + r, at);
         } else {
-          const float sum = slab[slab_offset(r, thread_ % 32 + half)];
+          const float sum = slab[slab_offset(r, thread_ % kWarp + half)];
           epilogue_.store(factors_, sum, row + r, at);
         }
       }

@@ -181,7 +181,7 @@ TEST(ConfigTest, SaysWhatItIs) {
       "sm90 bfloat16 pruned rows 256x256x64 granules 128x64x64 stages 4 cluster 1x2 majors kl");
   EXPECT_EQ(
       chosen(90, large, Kind::kWeightGradient),
-      "sm90 bfloat16 pruned depth 256x256x64 granules 64x64x64 stages 4 cluster 1x2 majors ll");
+      "sm90 bfloat16 pruned depth 256x256x64 granules 64x64x64 stages 3 cluster 1x2 majors ll");
   EXPECT_EQ(
       chosen(80, large, Kind::kForward),
       "sm80 bfloat16 pruned rows 128x128x32 granules 32x32x32 stages 4 cluster 1x1 majors kk");

@@ -84,7 +84,7 @@ TEST(LayoutTest, TilesConsistOfGranulesAndStagesFitSharedMemory) {
     EXPECT_EQ(sm90_tile_k(bytes) % tile.granule_k, 0);
     const std::int32_t stage =
         sm90_a(tile, a, bytes).layout.bytes() + sm90_b(tile, b, bytes).layout.bytes();
-    const std::int32_t buffers = kSm90Consumers * 2 * kStoreRows * kSwizzleBytes;
+    const std::int32_t buffers = kSm90Consumers * tile.buffers * kStoreRows * kSwizzleBytes;
     EXPECT_LE(tile.stages * stage + buffers + 1024, 227 << 10);
     EXPECT_EQ(stage % 1024, 0);
   });
