@@ -2,6 +2,9 @@
 #include <cuda.h>
 #include <cuda_runtime_api.h>
 
+#include <map>
+#include <mutex>
+
 #include "cuda/api.h"
 
 namespace dropgemm::cuda::api {
@@ -56,9 +59,6 @@ int memory_of(const void* pointer, Memory* memory) {
   return kSuccess;
 }
 
-int allocate(void** memory, std::size_t bytes, void* stream) {
-  return cudaMallocAsync(memory, bytes, static_cast<cudaStream_t>(stream));
-}
 int exchange_capture_mode(int* mode) {
   static_assert(kCaptureAllowsAll == cudaStreamCaptureModeRelaxed);
   auto exchanged = static_cast<cudaStreamCaptureMode>(*mode);
@@ -67,6 +67,50 @@ int exchange_capture_mode(int* mode) {
   return code;
 }
 
+namespace {
+
+// A pool that keeps what calls give back: the default one returns it to the driver whenever
+// somebody waits for the device, and the next call would map it anew.
+cudaMemPool_t make_pool(int device) {
+  std::uint64_t kept = std::uint64_t{1} << 30;
+  cudaMemPoolProps properties = {};
+  properties.allocType = cudaMemAllocationTypePinned;
+  properties.location.type = cudaMemLocationTypeDevice;
+  properties.location.id = device;
+  cudaMemPool_t pool = nullptr;
+  int mode = kCaptureAllowsAll;  // a stream may be captured as the first call is made
+  exchange_capture_mode(&mode);
+  if (cudaMemPoolCreate(&pool, &properties) != cudaSuccess) {
+    pool = nullptr;
+    static_cast<void>(cudaGetLastError());
+  }
+  if (pool != nullptr) {
+    static_cast<void>(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept));
+  }
+  exchange_capture_mode(&mode);
+  return pool;
+}
+
+// Of the current device, never destroyed; null: the default one has to do.
+cudaMemPool_t workspace_pool() {
+  static std::mutex mutex;
+  static auto* const pools = new std::map<int, cudaMemPool_t>;
+  int device = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return nullptr;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto [place, is_new] = pools->try_emplace(device, nullptr);
+  if (is_new) place->second = make_pool(device);
+  return place->second;
+}
+
+}  // namespace
+
+int allocate(void** memory, std::size_t bytes, void* stream) {
+  const cudaMemPool_t pool = workspace_pool();
+  const auto order = static_cast<cudaStream_t>(stream);
+  return pool != nullptr ? cudaMallocFromPoolAsync(memory, bytes, pool, order)
+                         : cudaMallocAsync(memory, bytes, order);
+}
 int release(void* memory, void* stream) {
   return cudaFreeAsync(memory, static_cast<cudaStream_t>(stream));
 }
