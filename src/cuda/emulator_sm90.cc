@@ -15,7 +15,8 @@ namespace sm90 {
 namespace {
 
 constexpr std::uint32_t kSetUp = 0x5EB0A7D1;
-constexpr std::int32_t kFibres = kWarp + kSm90Group * kSm90Consumers;  // of the first group, a warp
+// Of a block; of the first group, the two warps that do something.
+constexpr std::int32_t kFibres = 2 * kWarp + kSm90Group * kSm90Consumers;
 constexpr std::size_t kAlignment = 1024;
 constexpr char kPoison = '\xFF';
 

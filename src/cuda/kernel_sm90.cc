@@ -161,7 +161,10 @@ Status make_params(const GemmConfig& config, const Sm90Tile& tile, const Product
   if (params->store == Sm90Store::kElements) return {};
   const TmaArray target = target_of(product);
   const auto target_bytes = static_cast<std::int32_t>(dtype_size(target.dtype));
-  return make_tensor_map("d", target, sm90_d_layout(tile, target_bytes), &params->d);
+  DROPGEMM_RETURN_IF_ERROR(
+      make_tensor_map("d", target, sm90_d_layout(tile, target_bytes), &params->d));
+  if (params->store != Sm90Store::kBoxes) return {};
+  return make_tensor_map("d", target, sm90_zeros_layout(tile, target_bytes), &params->zeros);
 }
 
 template <class E>

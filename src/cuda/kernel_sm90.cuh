@@ -1,6 +1,7 @@
 // Hopper's kernel: a product of gathered granules. One thread of a block asks the copy engine for
 // the boxes that an item lists; two groups of 128 threads multiply what arrives and write the tile
-// (kernel_sm90_store.cuh). The emulator runs all of this but the Core.
+// (kernel_sm90_store.cuh); one warp clears what was dropped. The emulator runs all of this but the
+// Core.
 #pragma once
 
 #include "cuda/kernel_sm90_store.cuh"
@@ -24,6 +25,7 @@ struct GemmSm90Kernel {
   using Params = Sm90Params<E>;
   using Core = sm90::Core<E, kMajorA, kMajorB, kShape>;
   using Store = sm90::TileStore<E, Core>;
+  using Zeros = sm90::ZeroStore<E, Core>;
 
   static constexpr Sm90Tile kTile = Core::kTile;
   static constexpr int kClusterM = kTile.cluster_m, kClusterN = kTile.cluster_n;
@@ -35,6 +37,7 @@ struct GemmSm90Kernel {
   struct Shared {
     alignas(1024) typename Core::Operands operands;
     alignas(1024) typename Store::Shared store[kSm90Consumers];
+    typename Zeros::Shared zeros;
     alignas(16) typename Core::Barriers barriers;
   };
 
@@ -114,6 +117,19 @@ struct GemmSm90Kernel {
     core.finish(state);
   }
 
+  // One warp.
+  static DROPGEMM_DEVICE void clear(const Params& params, const Sm90Place& place, Shared& shared) {
+    if (params.store != Sm90Store::kBoxes || !params.product.epilogue.fills) return;
+    Zeros::prepare(shared.zeros, place.thread % kWarp);
+    if (!Core::is_elected()) return;
+    for (Walk walk(params.product.lists, place); walk.next();) {
+      if (walk.item.k_count != kDropped) continue;
+      Zeros::write(params, shared.zeros, walk.item.m_begin + place.part_m * kIdsM,
+                   walk.item.n_begin + place.part_n * kIdsN);
+    }
+    Zeros::finish();
+  }
+
   // A group of 128 threads: 64 rows of every 128.
   static DROPGEMM_DEVICE void consume(const Params& params, const Sm90Place& place, Shared& shared,
                                       Core& core) {
@@ -140,6 +156,7 @@ struct GemmSm90Kernel {
     if (place.group == 0) {
       sm90::give_registers<40>();
       if (place.warp == 0 && Core::is_elected()) produce(params, place, core);
+      if (place.warp == 1) clear(params, place, shared);
     } else {
       sm90::take_registers<232>();
       consume(params, place, shared, core);

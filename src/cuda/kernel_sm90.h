@@ -110,6 +110,20 @@ constexpr Box sm90_store_box(const Sm90Tile& tile, std::int32_t element_bytes, s
           coordinate(m_ids[row / tile.granule_m], tile.granule_m, row), box.offset};
 }
 
+// Zeros leave kSm90ZeroRows rows at a time, so that little shared memory holds them: box i of them
+// in the block's tile of D. Negative where there is nothing to write.
+constexpr std::int32_t kSm90ZeroRows = 16;
+constexpr TileLayout sm90_zeros_layout(const Sm90Tile& tile, std::int32_t element_bytes) {
+  const std::int32_t width = sm90_d_layout(tile, element_bytes).box_contiguous;
+  return {tile.block_n(), tile.block_m(), width, kSm90ZeroRows, element_bytes};
+}
+constexpr Box sm90_zeros_box(const Sm90Tile& tile, std::int32_t element_bytes, std::int32_t i,
+                             const std::int32_t* m_ids, const std::int32_t* n_ids) {
+  const Box box = sm90_zeros_layout(tile, element_bytes).box(i);
+  return {coordinate(n_ids[box.contiguous / tile.granule_n], tile.granule_n, box.contiguous),
+          coordinate(m_ids[box.row / tile.granule_m], tile.granule_m, box.row), 0};
+}
+
 // Which block of those that share a tile loads its box i.
 constexpr std::int32_t sm90_loader(std::int32_t i, std::int32_t boxes, std::int32_t sharers) {
   return i / (boxes / sharers);
@@ -130,7 +144,7 @@ constexpr std::int32_t sm90_thread_col(std::int32_t thread) { return thread % 4 
 
 // How sums leave the kernel.
 enum class Sm90Store : std::int32_t {
-  kBoxes = 0,     // D through tensor maps: scale, bias, ReLU and its derivative, dropped items
+  kBoxes = 0,     // D through tensor maps: scale, bias, ReLU and its derivative
   kSums = 1,      // float32 sums to the staging, through tensor maps
   kAddSums = 2,   // the same, added to what is there
   kElements = 3,  // D by ordinary writes: the whole epilogue, any strides
@@ -141,7 +155,8 @@ struct Sm90Params {
   Product<E> product;
   Sm90Store store = Sm90Store::kElements;
   TensorMap a, b;
-  TensorMap d;  // of D or of the staging; none for kElements
+  TensorMap d;      // of D or of the staging; none for kElements
+  TensorMap zeros;  // of D, for kBoxes
 };
 
 // Starts clusters of the kernel on the stream of the current device. One .cu file instantiates

@@ -39,7 +39,13 @@ class TileStore {
     const bool dropped = k_count == kDropped;
     switch (params_.store) {
       case Sm90Store::kBoxes:
-        return write_d(sums, place, dropped);
+        if (dropped) return;  // ZeroStore's
+        if (epilogue_.grad_aux.data != nullptr) {
+          write_boxes<E, false>(sums, place, Finished<true>{*this});
+        } else {
+          write_boxes<E, false>(sums, place, Finished<false>{*this});
+        }
+        return;
       case Sm90Store::kSums:
         write_boxes<float, false>(sums, place, Raw{});
         return;
@@ -77,13 +83,6 @@ class TileStore {
     DROPGEMM_DEVICE Two<float> operator()(Two<float> sums, Two<float> /*bias*/, const Ahead& /*a*/,
                                           int /*eight*/, int /*half*/) const {
       return sums;
-    }
-  };
-  struct Zeros : Raw {
-    DROPGEMM_DEVICE Two<float> operator()(Two<float> /*sums*/, Two<float> /*bias*/,
-                                          const typename Raw::Ahead& /*a*/, int /*eight*/,
-                                          int /*half*/) const {
-      return {};
     }
   };
   template <bool kSlopes>  // whether there is a grad_aux
@@ -133,16 +132,6 @@ class TileStore {
       return {one(sums.x, bias.x, slopes.x), one(sums.y, bias.y, slopes.y)};
     }
   };
-
-  DROPGEMM_DEVICE void write_d(const Sums& sums, const Place& place, bool dropped) {
-    if (dropped) {
-      if (epilogue_.fills) write_boxes<E, false>(sums, place, Zeros{});
-    } else if (epilogue_.grad_aux.data != nullptr) {
-      write_boxes<E, false>(sums, place, Finished<true>{*this});
-    } else {
-      write_boxes<E, false>(sums, place, Finished<false>{*this});
-    }
-  }
 
   // The array's column of this thread's first element in columns `at` to `at` + 7 of the tile.
   [[nodiscard]] DROPGEMM_DEVICE std::int32_t col_of(const Place& place, int at, int thread) const {
@@ -275,6 +264,43 @@ class TileStore {
   Shared& shared_;
   int group_, thread_;
   int buffer_ = 0;
+};
+
+// Zeros for dropped items of kBoxes, by one warp that has nothing else to do, while others
+// multiply.
+template <class E, class Core>
+class ZeroStore {
+ public:
+  struct Shared {
+    alignas(128) char zeros[kSm90ZeroRows * kSwizzleBytes];
+  };
+
+  // By all lanes.
+  static DROPGEMM_DEVICE void prepare(Shared& shared, int lane) {
+    constexpr int kEach = kSm90ZeroRows * kSwizzleBytes / kWarp;
+    for (int i = lane * kEach; i < (lane + 1) * kEach; i += int{sizeof(std::uint32_t)}) {
+      write_shared(shared.zeros + i, std::uint32_t{0});
+    }
+    fence_shared();
+    sync_warp();
+  }
+
+  // By one of them: a tile, and the end of all.
+  static DROPGEMM_DEVICE void write(const Sm90Params<E>& params, const Shared& shared,
+                                    std::int32_t m_begin, std::int32_t n_begin) {
+    constexpr Sm90Tile kTile = Core::kTile;
+    constexpr int kBoxes = sm90_zeros_layout(kTile, sizeof(E)).boxes();
+    const WorkLists& lists = params.product.lists;
+    DROPGEMM_NO_UNROLL
+    for (int i = 0; i < kBoxes; ++i) {
+      const Box box =
+          sm90_zeros_box(kTile, sizeof(E), i, lists.m_ids + m_begin, lists.n_ids + n_begin);
+      if (box.row < 0 || box.contiguous < 0) continue;
+      store_box(params.zeros, shared.zeros, box);
+    }
+    commit_stores();
+  }
+  static DROPGEMM_DEVICE void finish() { wait_for_stores<0>(); }
 };
 
 }  // namespace dropgemm::cuda::sm90
