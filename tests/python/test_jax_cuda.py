@@ -29,11 +29,16 @@ NAMES = [
 ]  # fmt: skip
 
 
-def lowered(f, *arguments):
-    """The calls of a program for CUDA: names of functions, each with its types, in order."""
-    text = export.export(jax.jit(f), platforms=["cuda"],
+def text_of(f, *arguments):
+    """A program for CUDA."""
+    return export.export(jax.jit(f), platforms=["cuda"],
                          disabled_checks=[export.DisabledSafetyCheck.custom_call(name)
                                           for name in NAMES])(*arguments).mlir_module()  # fmt: skip
+
+
+def lowered(f, *arguments):
+    """The calls of a program for CUDA: names of functions, each with its types, in order."""
+    text = text_of(f, *arguments)
     assert "callback" not in text
     calls = re.findall(r"custom_call @([\w.]+)\(.*?: \((.*?)\) -> (.*?)(?: loc.*)?$", text, re.M)
     others = {name for name, *_ in calls} - set(NAMES)
@@ -84,6 +89,17 @@ def test_gradients_are_products_of_the_device():
     assert sorted(again) == ["gyro_mask"] * 2 + ["matmul"] * 3  # the mask is drawn once more
 
 
+def test_every_product_is_told_to_be_deterministic():
+    def total(x, w, deterministic):
+        y = dropgemm.jax.linear(x, w, activation="gelu", deterministic=deterministic)
+        return y.sum()
+
+    for deterministic in (False, True):
+        told = text_of(jax.grad(lambda x, w: total(x, w, deterministic), argnums=(0, 1)), X, W)  # noqa: B023
+        assert told.count("deterministic = true") == 3 * deterministic
+        assert told.count("deterministic = false") == 3 * (not deterministic)
+
+
 def test_transformations_are_the_devices():
     steps = jnp.arange(4)
     assert names(jax.vmap(loss, in_axes=(None, None, 0)), X, W, steps) == ["gyro_mask", "matmul"]
@@ -104,7 +120,9 @@ def test_masks_and_compaction_are_the_devices():
 
 @pytest.mark.skipif(not hasattr(jax, "shard_map"), reason="this JAX has no jax.shard_map")
 def test_a_mesh_of_the_devices():
-    mesh = jax.sharding.AbstractMesh((2,), ("data",))
+    kinds = getattr(jax.sharding, "AxisType", None)
+    axes = {} if kinds is None else {"axis_types": (kinds.Auto,)}
+    mesh = jax.sharding.AbstractMesh((2,), ("data",), **axes)
     spec = jax.sharding.PartitionSpec("data")
     none = jax.sharding.PartitionSpec()
 

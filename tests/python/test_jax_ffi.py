@@ -20,7 +20,8 @@ ATTRIBUTES = {
         **{f"{name}_mask": np.zeros(0, np.int64) for name in ("a", "b", "out")},
         **{f"{name}_keep": np.float64(1) for name in ("a", "b", "out")},
         **dict.fromkeys(
-            ("trans_a", "bias", "addend", "scale_array", "out_scale_array", "aux_out", "workspace"),
+            ("trans_a", "bias", "addend", "scale_array", "out_scale_array", "aux_out", "workspace",
+             "deterministic"),
             np.False_,
         ),
         "trans_b": np.True_,

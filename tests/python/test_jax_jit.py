@@ -403,6 +403,15 @@ with jax.default_device(jax.devices()[1]):  # whatever the default, results are 
     print(*dg.matmul(x, w, trans_b=True).devices())
 at = jax.device_put(jnp.int32(3), jax.devices()[1])
 print(*(d.platform + f":{d.id}" for d in schedule.mask(at, 256).bits.devices()))
+like = jax.device_put(x, jax.devices()[1])
+keep = jax.device_put(mask.to_dense(), jax.devices()[1])
+here = dg.RowPattern(2).mask(4, 6), dg.search_distribution(0.5, 4).mask(0, 1, 3, 64, 96, like=x)[0]
+there = (dg.RowPattern(2).mask(4, 6, like=like),
+         dg.search_distribution(0.5, 4).mask(0, 1, 3, 64, 96, like=like)[0],
+         schedule.mask(3, 256, like=like), dg.TileMask.from_dense(keep, tile=mask.tile))
+print(*{str(d) for m in there for d in m.bits.devices()})
+print(all((np.asarray(t.bits) == np.asarray(h.bits)).all()
+          for t, h in zip(there, (*here, mask, mask), strict=True)))
 """
 
 
@@ -411,9 +420,12 @@ def test_arrays_may_lie_on_several_devices():
     run = subprocess.run([sys.executable, "-W", "error", "-c", SHARDED], capture_output=True,
                          text=True, timeout=300, check=False)  # fmt: skip
     assert run.returncode == 0, run.stderr
-    mapped, partitioned, second, rows, first, device = run.stdout.splitlines()
+    mapped, partitioned, second, rows, first, device, beside, same = run.stdout.splitlines()
     # Sums over the batch, of 256 terms, are split in two: eps sqrt(256) of the largest of them.
     assert float(mapped) < 2.0**-23 * 16
     assert float(partitioned) == float(second) == float(rows) == 0.0
     assert first.endswith("0")
     assert device == "cpu:1"
+    assert beside.endswith("1")  # masks are where what they are like is
+    assert len(beside.split()) == 1
+    assert same == "True"

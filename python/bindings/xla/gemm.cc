@@ -21,6 +21,7 @@ struct ProductAttrs {
   bool aux_out = false, workspace = false;
   double scale = 1.0, out_scale = 1.0;
   std::int64_t activation = 0, precision = 0;
+  bool deterministic = false;
 };
 
 }  // namespace dropgemm::python
@@ -36,7 +37,8 @@ XLA_FFI_REGISTER_STRUCT_ATTR_DECODING(
     xla::ffi::StructMember<bool>("out_scale_array"), xla::ffi::StructMember<bool>("aux_out"),
     xla::ffi::StructMember<bool>("workspace"), xla::ffi::StructMember<double>("scale"),
     xla::ffi::StructMember<double>("out_scale"), xla::ffi::StructMember<std::int64_t>("activation"),
-    xla::ffi::StructMember<std::int64_t>("precision"));
+    xla::ffi::StructMember<std::int64_t>("precision"),
+    xla::ffi::StructMember<bool>("deterministic"));
 
 namespace dropgemm::python {
 
@@ -167,6 +169,7 @@ Status run(const ffi::AnyBuffer& a, const ffi::AnyBuffer& b, const ffi::Remainin
   args.out_scale = attrs.out_scale;
   args.activation = static_cast<Activation>(attrs.activation);
   args.precision = static_cast<Precision>(attrs.precision);
+  args.deterministic = attrs.deterministic;
   DROPGEMM_RETURN_IF_ERROR(product.read(attrs, operands));
   DROPGEMM_RETURN_IF_ERROR(product.write(attrs, results));
   Context context;

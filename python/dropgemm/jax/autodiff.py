@@ -70,7 +70,9 @@ def _product_backward(
     def gradient(
         left: Array, right: Array, masks: tuple[Any, Any, Any], trans_a: bool, trans_b: bool
     ) -> Array:
-        plain = Product(trans_a, trans_b, 0, product.scale, factor, product.precision)
+        plain = product._replace(
+            trans_a=trans_a, trans_b=trans_b, activation=0, out_scale=factor, aux=False
+        )
         operands = Operands(left, right, *masks, None, None, scale, out_scale)
         return _product(plain, operands)[0]
 

@@ -38,6 +38,7 @@ class Product(NamedTuple):
     scale: float = 1.0
     out_scale: float = 1.0
     precision: int = 0
+    deterministic: bool = False
     aux: bool = False  # whether the pre-activation is wanted too
 
     def shape(self, a: Array, b: Array) -> Pair:
@@ -93,6 +94,7 @@ def matmul(product: Product, operands: Operands) -> tuple[Array, Array | None]:
         out_scale=np.float64(product.out_scale),
         activation=np.int64(product.activation),
         precision=np.int64(product.precision),
+        deterministic=np.bool_(product.deterministic),
     )
     return d, rest[0] if product.aux else None
 
@@ -261,6 +263,7 @@ def core_arguments(product: Product, operands: Operands) -> dict[str, Any]:
         "activation": product.activation,
         "aux_out": matrix(a, shape) if product.aux else None,
         "precision": product.precision,
+        "deterministic": product.deterministic,
     }
 
 

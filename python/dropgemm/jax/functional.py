@@ -97,6 +97,15 @@ class Jax(Framework):
         with jax.default_device(_first_cpu()):
             return jax.device_put(result)
 
+    def beside(self, result: NDArray, like: Array) -> Array:
+        """Copied where that is another device than cpu:0."""
+        return jax.device_put(self.wrap(result), _elsewhere(like))
+
+    def at(self, step: int, like: Array) -> Any:
+        """An array of JAX where `like` is on another device than cpu:0."""
+        device = _elsewhere(like)
+        return step if device is None else jax.device_put(np.uint32(step), device)
+
     def default_precision(self) -> int:
         """Medium within jax.default_matmul_precision("bfloat16"), and where that is configured."""
         return MEDIUM if _config.jax_default_matmul_precision in _MEDIUM_NAMES else HIGHEST
@@ -177,8 +186,11 @@ class Jax(Framework):
         step: Any = 0,
         call: int = 0,
     ) -> tuple[Array, Array]:
-        """A foreign function where the step is traced."""
-        if thresholds is not None and _traces(step):
+        """A foreign function where the step is traced; a pattern that is given has none."""
+        if thresholds is None:
+            drawn = super().pattern_bits(layout, period, offset)
+            return jax.device_put(drawn, _elsewhere(step))
+        if _traces(step):
             return ffi.pattern_bits(layout, thresholds, seed, site, step, call)
         return super().pattern_bits(layout, period, offset, thresholds, seed, site, step, call)
 
@@ -213,7 +225,7 @@ class Jax(Framework):
         out_scale_value, out_scale_array = self.factor("out_scale", out_scale)
         product = Product(
             bool(trans_a), bool(trans_b), activation, scale_value, out_scale_value,
-            self.default_precision() if precision is None else precision,
+            self.default_precision() if precision is None else precision, deterministic,
         )  # fmt: skip
         operands = Operands(*given, scale_array, out_scale_array)
         _check_product(product, operands)
@@ -270,6 +282,14 @@ def _at_hand(*values: object) -> bool:
     """Whether everything has values, in memory that the core may read at once."""
     arrays = (value for value in jax.tree.leaves(values) if isinstance(value, jax.Array))
     return all(not isinstance(array, Tracer) and _is_first_cpu(array) for array in arrays)
+
+
+def _elsewhere(like: object) -> Any:
+    """The device of an array that has values, and has them on one device that is not cpu:0."""
+    if isinstance(like, Tracer) or not isinstance(like, jax.Array) or _is_first_cpu(like):
+        return None
+    device, *others = like.devices()
+    return None if others else device
 
 
 def _is_first_cpu(array: Array) -> bool:

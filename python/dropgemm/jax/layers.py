@@ -35,6 +35,7 @@ def matmul(
     scale: float | Array = 1.0,
     out_scale: float | Array = 1.0,
     precision: PrecisionName | None = None,
+    deterministic: bool = False,
 ) -> Array:
     """dropgemm.matmul of JAX arrays: out_scale * act(scale * AB + addend + bias), masked.
 
@@ -60,6 +61,7 @@ def matmul(
         trans_b=trans_b,
         activation=activation,
         precision=precision,
+        deterministic=deterministic,
         **operands,
     )
 
@@ -76,6 +78,7 @@ def linear(
     scale: float | Array = 1.0,
     out_scale: float | Array = 1.0,
     precision: PrecisionName | None = None,
+    deterministic: bool = False,
 ) -> Array:
     """A layer whose weight is [out, in], as PyTorch keeps it.
 
@@ -93,7 +96,8 @@ def linear(
            [4., 4., 4.]], dtype=float32)
     """
     rest = {"activation": activation, "scale": scale, "out_scale": out_scale}
-    return _layer(x, weight, True, bias, in_mask, weight_mask, out_mask, precision, rest)
+    rest |= {"precision": precision, "deterministic": deterministic}
+    return _layer(x, weight, True, bias, in_mask, weight_mask, out_mask, rest)
 
 
 def dense(
@@ -108,6 +112,7 @@ def dense(
     scale: float | Array = 1.0,
     out_scale: float | Array = 1.0,
     precision: PrecisionName | None = None,
+    deterministic: bool = False,
 ) -> Array:
     """linear() with a kernel [in, out], as Flax keeps it; kernel_mask is of the kernel.
 
@@ -121,7 +126,8 @@ def dense(
            [0., 4., 0.]], dtype=float32)
     """
     rest = {"activation": activation, "scale": scale, "out_scale": out_scale}
-    return _layer(x, kernel, False, bias, in_mask, kernel_mask, out_mask, precision, rest)
+    rest |= {"precision": precision, "deterministic": deterministic}
+    return _layer(x, kernel, False, bias, in_mask, kernel_mask, out_mask, rest)
 
 
 def _layer(
@@ -132,7 +138,6 @@ def _layer(
     in_mask: TileMask | None,
     weight_mask: TileMask | None,
     out_mask: TileMask | None,
-    precision: PrecisionName | None,
     rest: dict[str, Any],
 ) -> Array:
     x = _to_jax("x", x)
@@ -148,7 +153,6 @@ def _layer(
         a_mask=_of_rows(in_mask, positions),
         b_mask=weight_mask,
         out_mask=_of_rows(out_mask, positions),
-        precision=precision,
         **rest,
     )
     return y.reshape(*x.shape[:-1], y.shape[-1])
