@@ -89,15 +89,15 @@ def test_gradients_are_products_of_the_device():
     assert sorted(again) == ["gyro_mask"] * 2 + ["matmul"] * 3  # the mask is drawn once more
 
 
-def test_every_product_is_told_to_be_deterministic():
-    def total(x, w, deterministic):
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_every_product_is_told_to_be_deterministic(deterministic):
+    def total(x, w):
         y = dropgemm.jax.linear(x, w, activation="gelu", deterministic=deterministic)
         return y.sum()
 
-    for deterministic in (False, True):
-        told = text_of(jax.grad(lambda x, w: total(x, w, deterministic), argnums=(0, 1)), X, W)  # noqa: B023
-        assert told.count("deterministic = true") == 3 * deterministic
-        assert told.count("deterministic = false") == 3 * (not deterministic)
+    told = text_of(jax.grad(total, argnums=(0, 1)), X, W)
+    assert told.count("deterministic = true") == 3 * deterministic
+    assert told.count("deterministic = false") == 3 * (not deterministic)
 
 
 def test_transformations_are_the_devices():
