@@ -42,7 +42,7 @@ from cases import (
     merged,
     override,
 )
-from devices import DEVICES, Device
+from hardware import DEVICES, Device
 from sets import SETS
 from timing import Contender, Times, interleaved, prepared
 

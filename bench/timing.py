@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from devices import Device, Host, Run
+from hardware import Device, Host, Run
 
 Parts = Mapping[str, Sequence[tuple[float, Run]]]
 

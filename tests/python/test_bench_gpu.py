@@ -176,12 +176,12 @@ class Cuda:
 
 
 def test_events_enclose_the_run_alone_and_a_replay_a_captured_one(bench, monkeypatch):
-    import devices
+    import hardware
 
     cuda = Cuda()
     cuda.replace(monkeypatch)
-    monkeypatch.setattr(devices.Gpu, "place", "cpu")
-    gpu = devices.Gpu()
+    monkeypatch.setattr(hardware.Gpu, "place", "cpu")
+    gpu = hardware.Gpu()
     monkeypatch.setattr(gpu, "_flushed", SimpleNamespace(zero_=cuda.note("flush")))
     work = cuda.note("work")
     assert gpu.prepared(work, graph=False) is work
@@ -197,18 +197,18 @@ def test_events_enclose_the_run_alone_and_a_replay_a_captured_one(bench, monkeyp
 
 
 def test_a_gpu_is_described_with_its_clocks(bench, monkeypatch):
-    import devices
+    import hardware
 
     Cuda().replace(monkeypatch)
-    monkeypatch.setattr(devices.Gpu, "place", "cpu")
-    gpu = devices.Gpu()
+    monkeypatch.setattr(hardware.Gpu, "place", "cpu")
+    gpu = hardware.Gpu()
     asked = []
 
     def told(command, **_):
         asked.append(command)
         return SimpleNamespace(stdout="580.1, 1980, 1980, 3201, 700.00, 41\n")
 
-    monkeypatch.setattr(devices.subprocess, "run", told)
+    monkeypatch.setattr(hardware.subprocess, "run", told)
     found = gpu.describe()
     assert found["gpu"] == "a GPU"
     assert (found["capability"], found["driver"], found["sm_clock_mhz"]) == ("9.0", "580.1", "1980")
@@ -217,7 +217,7 @@ def test_a_gpu_is_described_with_its_clocks(bench, monkeypatch):
     def fails(*_, **__):
         raise FileNotFoundError("nvidia-smi")
 
-    monkeypatch.setattr(devices.subprocess, "run", fails)
+    monkeypatch.setattr(hardware.subprocess, "run", fails)
     assert gpu.describe().keys() == {"gpu", "capability", "cuda"}
 
 
@@ -242,8 +242,7 @@ class Half:
 
 def test_who_fails_is_left_out_and_said(measured, bench, capsys, monkeypatch):
     import conventional
-
-    import devices
+    import hardware
 
     def broken(function):
         def call(*_):
@@ -251,7 +250,7 @@ def test_who_fails_is_left_out_and_said(measured, bench, capsys, monkeypatch):
 
         return call
 
-    monkeypatch.setitem(devices.DEVICES, "cuda", Half)
+    monkeypatch.setitem(hardware.DEVICES, "cuda", Half)
     monkeypatch.setattr(conventional, "compiled", broken)
     text = "--launch graph --batch 16 32 --features 64 --rows 8 --cols 8 --p .5"
     result = measured("cuda_wide", text, status=1)
