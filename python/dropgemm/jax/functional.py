@@ -188,8 +188,9 @@ class Jax(Framework):
     ) -> tuple[Array, Array]:
         """A foreign function where the step is traced; a pattern that is given has none."""
         if thresholds is None:
-            drawn = super().pattern_bits(layout, period, offset)
-            return jax.device_put(drawn, _elsewhere(step))
+            made = super().pattern_bits(layout, period, offset)
+            moved: tuple[Array, Array] = jax.device_put(made, _elsewhere(step))
+            return moved
         if _traces(step):
             return ffi.pattern_bits(layout, thresholds, seed, site, step, call)
         return super().pattern_bits(layout, period, offset, thresholds, seed, site, step, call)
