@@ -11,6 +11,7 @@ import pytest
 import dropgemm as dg
 import dropgemm.jax
 from dense import BFLOAT16, EPS
+from dropgemm.jax import ffi
 
 export = pytest.importorskip("jax.export")
 
@@ -27,6 +28,12 @@ NAMES = [
         "expand",
     )
 ]  # fmt: skip
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    """No GPU in sight whose backend could be asked for the size of a workspace."""
+    monkeypatch.setattr(ffi, "_has_gpu", lambda: False)
 
 
 def text_of(f, *arguments):
@@ -51,7 +58,7 @@ def names(f, *arguments):
     return [name for name, *_ in lowered(f, *arguments)]
 
 
-def test_a_product_takes_everything_from_the_device():
+def test_a_product_takes_everything_from_the_device(no_gpu):
     def product(x, w, bias, scale, step):
         mask = SCHEDULE.mask(step, 64)
         return dropgemm.jax.linear(x, w, bias, in_mask=mask, scale=scale, out_scale=scale)
@@ -63,7 +70,15 @@ def test_a_product_takes_everything_from_the_device():
     assert operands == "<64x48xf32>, <32x48xf32>, <2x1xui32>, <32xf32>, <f32>, <f32>"
 
 
-def test_patterns_and_their_scales_stay_on_the_device():
+def test_where_there_is_a_gpu_workspaces_are_results(monkeypatch):
+    monkeypatch.setattr(ffi, "_has_gpu", lambda: True)
+    monkeypatch.setattr(ffi._core, "matmul_workspace_bytes", lambda **arguments: 1234)
+    ((name, _, results),) = lowered(lambda x, w: dropgemm.jax.linear(x, w), X, W)
+    assert name == "matmul_in_workspace"
+    assert results == "(tensor<64x32xf32>, tensor<1234xui8>)"
+
+
+def test_patterns_and_their_scales_stay_on_the_device(no_gpu):
     found = dg.search_distribution(0.5, 4)
 
     def product(x, w, step):
@@ -81,7 +96,7 @@ def loss(x, w, step):
     return (dropgemm.jax.linear(x, w, in_mask=mask, activation="relu") ** 2).sum()
 
 
-def test_gradients_are_products_of_the_device():
+def test_gradients_are_products_of_the_device(no_gpu):
     calls = lowered(jax.grad(loss, argnums=(0, 1)), X, W, STEP)
     assert [name for name, *_ in calls] == ["gyro_mask", *["matmul"] * 3]
     assert [result for *_, result in calls[2:]] == ["tensor<64x48xf32>", "tensor<32x48xf32>"]
@@ -90,7 +105,7 @@ def test_gradients_are_products_of_the_device():
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
-def test_every_product_is_told_to_be_deterministic(deterministic):
+def test_every_product_is_told_to_be_deterministic(no_gpu, deterministic):
     def total(x, w):
         y = dropgemm.jax.linear(x, w, activation="gelu", deterministic=deterministic)
         return y.sum()
@@ -100,7 +115,7 @@ def test_every_product_is_told_to_be_deterministic(deterministic):
     assert told.count("deterministic = false") == 3 * (not deterministic)
 
 
-def test_transformations_are_the_devices():
+def test_transformations_are_the_devices(no_gpu):
     steps = jnp.arange(4)
     assert names(jax.vmap(loss, in_axes=(None, None, 0)), X, W, steps) == ["gyro_mask", "matmul"]
 
@@ -110,7 +125,7 @@ def test_transformations_are_the_devices():
     assert names(scanned, W, steps) == ["gyro_mask", "matmul", "matmul"]
 
 
-def test_masks_and_compaction_are_the_devices():
+def test_masks_and_compaction_are_the_devices(no_gpu):
     def small(x, step):
         mask = dg.bernoulli_mask(64, 48, 0.5, seed=0, site=0, step=step, tile=(8, 8))
         return dg.expand(dg.compact(x, mask, "tiles", size=48), mask, "tiles")
@@ -119,7 +134,7 @@ def test_masks_and_compaction_are_the_devices():
 
 
 @pytest.mark.skipif(not hasattr(jax, "shard_map"), reason="this JAX has no jax.shard_map")
-def test_a_mesh_of_the_devices():
+def test_a_mesh_of_the_devices(no_gpu):
     kinds = getattr(jax.sharding, "AxisType", None)
     axes = {} if kinds is None else {"axis_types": (kinds.Auto,)}
     mesh = jax.sharding.AbstractMesh((2,), ("data",), **axes)
