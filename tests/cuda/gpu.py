@@ -107,7 +107,8 @@ def configure(session: Session, log: Path, limit: float) -> list[str]:
             if words in said and library not in missing
         ]  # fmt: skip
         if not found:
-            raise FailedError("CMake could not configure")
+            why = " ".join(said.partition("CMake Error")[2].partition("\n")[2].split()[:30])
+            raise FailedError(f"CMake could not configure: {why}")
         missing += found
 
 
@@ -307,7 +308,9 @@ def cuda_bench(session: Session, log: Path, limit: float) -> str:
     for name, axes in CUDA_BENCH.items():
         results = session.out / "results" / f"{name}.json"
         results.unlink(missing_ok=True)
+        said = ",".join(f"{key}={value.replace(',', ';')}" for key, value in session.about.items())
         command = [program, *axes, "--benchmark_min_time=0.05", f"--benchmark_out={results}"]
+        command += [f"--benchmark_context={said}"] * bool(said)
         if session.run(command, log, max(1.0, end - time.monotonic())) != 0:
             failed.append(name)
     return note_of(failed, len(CUDA_BENCH), "sets")
@@ -348,7 +351,7 @@ def main() -> int:
     parser.add_argument("--steps", nargs="+", choices=[name for name, *_ in STEPS])
     args = parser.parse_args()
     session = Session(args.out.resolve(), args.seconds)
-    about = machine(session)
+    about = session.about = machine(session)
     for name, limit, body in STEPS:
         if args.steps is None or name in args.steps:
             session.step(name, limit, lambda log, most, body=body: body(session, log, most))

@@ -35,6 +35,7 @@ class Session:
         self.out, self.build = out, out / "tree"
         self.end = time.monotonic() + seconds
         self.steps: list[dict[str, object]] = []
+        self.about: dict[str, str] = {}  # the machine
         (out / "logs").mkdir(parents=True, exist_ok=True)
         (out / "results").mkdir(exist_ok=True)
         self.library = self.build / "src" / "libdropgemm_cuda.so"

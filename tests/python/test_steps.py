@@ -127,8 +127,9 @@ def test_configuring_goes_on_without_optional_libraries(gpu, session, monkeypatc
     log = session.out / "logs" / "build.log"
     assert gpu.configure(session, log, 9) == ["GoogleTest", "Google Benchmark"]
     assert len(asked) == 3
-    monkeypatch.setattr(session, "run", lambda command, log, limit: log.write_text("no compiler"))
-    with pytest.raises(gpu.FailedError, match="CMake could not configure"):
+    said = "--\nCMake Error at file:9 (message):\n  No compiler\n  at all.\n"
+    monkeypatch.setattr(session, "run", lambda command, log, limit: log.write_text(said))
+    with pytest.raises(gpu.FailedError, match="CMake could not configure: No compiler at all"):
         gpu.configure(session, log, 9)
 
 
