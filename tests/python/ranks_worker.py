@@ -1,9 +1,14 @@
-"""What test_distributed.py starts under torchrun: every rank trains, and writes down what it did.
+"""What is started under torchrun: every rank trains, and writes down what it did.
+
+    ranks_worker.py FOLDER cpu|cuda
 
 The numbers are small multiples of powers of two, so that every product and sum is exact: whoever
 adds them, in whatever order, comes to the same bits.
 """
 
+import os
+import signal
+import subprocess
 import sys
 from datetime import timedelta
 from itertools import product
@@ -59,6 +64,25 @@ def loss_of(outputs, weights):
     return (outputs * weights).sum() * (BATCH / len(outputs) / 16)
 
 
+def run_ranks(folder, kind):
+    """What each rank writes down, {case: ...}, of a run on CPUs or on GPUs."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
+               f"--nproc-per-node={WORLD}", __file__, str(folder), kind]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    process = subprocess.Popen(command, env=environment, text=True, start_new_session=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    try:
+        output, _ = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        raise AssertionError(
+            f"ranks: expected an end within {SECONDS} s, got none\n{output}"
+        ) from None
+    assert process.returncode == 0, output
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
+
+
 class Recorder:
     """Draws as a site does, and keeps what a forward was given."""
 
@@ -69,25 +93,25 @@ class Recorder:
 
     def __call__(self, *asked):
         drawn = self.draw(*asked)
-        self.drawn.append((drawn.mask.to_dense(), float(drawn.scale)))
+        self.drawn.append((drawn.mask.to_dense().cpu(), float(drawn.scale)))
         return drawn
 
 
 def whole(tensor):
     """A parameter or gradient of which this rank may have a shard."""
     tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-    return tensor.detach().clone()
+    return tensor.detach().clone().cpu()
 
 
-def start(wrapper, policy, method):
+def start(device, wrapper, policy, method):
     """A model that is trained by all ranks, its optimizer and schedule, and who steps it."""
-    model = make_model()
+    model = make_model().to(device)
     if wrapper == "ddp":
         optimizer = SGD(model.parameters(), lr=1 / 64)
         schedule = convert(model, optimizer, method=method, rank_policy=policy, **SETTINGS)
         return DistributedDataParallel(model), optimizer, schedule, lambda: None
     schedule = convert(model, method=method, rank_policy=policy, advance="manual", **SETTINGS)
-    mesh = init_device_mesh("cpu", (WORLD,))
+    mesh = init_device_mesh(device.type, (WORLD,))
     for layer in (model[0], model[3], model[6]):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
@@ -95,16 +119,16 @@ def start(wrapper, policy, method):
     return model, optimizer, schedule, schedule.step
 
 
-def train(rank, wrapper, policy, method):
+def train(rank, device, wrapper, policy, method):
     """Parameters, masks and gradients of each step, and the state of the schedule at one."""
-    model, optimizer, schedule, advance = start(wrapper, policy, method)
+    model, optimizer, schedule, advance = start(device, wrapper, policy, method)
     recorders = [Recorder(site) for site in schedule.sites]
     mine = slice(rank * BATCH, (rank + 1) * BATCH)
     steps, state = [], None
     for step in range(STEPS):
         if step == SAVED:
             state = schedule.state_dict()
-        x, weights = batches(step)
+        x, weights = (tensor.to(device) for tensor in batches(step))
         before = [whole(p) for p in model.parameters()]
         torch.manual_seed(step)  # what "bernoulli" draws its keys from
         optimizer.zero_grad()
@@ -124,10 +148,15 @@ def train(rank, wrapper, policy, method):
 
 def main():
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", timeout=timedelta(seconds=SECONDS))
-    rank = distributed.get_rank()
-    results = {case: train(rank, *case) for case in CASES}
-    torch.save(results, Path(sys.argv[1]) / f"{rank}.pt")
+    folder, kind = sys.argv[1:]
+    rank = int(os.environ["RANK"])
+    device = torch.device("cuda", rank) if kind == "cuda" else torch.device("cpu")
+    if kind == "cuda":
+        torch.cuda.set_device(device)
+    backend = "nccl" if kind == "cuda" else "gloo"
+    distributed.init_process_group(backend, timeout=timedelta(seconds=SECONDS))
+    results = {case: train(rank, device, *case) for case in CASES}
+    torch.save(results, Path(folder) / f"{rank}.pt")
     distributed.destroy_process_group()
 
 

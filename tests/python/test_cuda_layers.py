@@ -13,12 +13,12 @@ from networks import METHODS, NETWORKS, RUN, TILE, P, gradients, make, run_dense
 
 
 def converted(method, device, network="mlp", dtype=torch.float64, **rest):
-    """A model on a device, its schedule, and an input; the clock is moved along."""
-    model = make(network, dtype=dtype)
+    """A model on a device, its schedule, and an input."""
+    model = make(network, dtype=dtype).to(device)
     schedule = convert(model, method=method, advance="manual", **RUN, **TILE, **rest)
     torch.manual_seed(1)
     x = torch.randn(40, 20, dtype=dtype).to(device).requires_grad_()
-    return model.to(device), schedule, x
+    return model, schedule, x
 
 
 @on_devices
@@ -137,6 +137,15 @@ def test_calls_of_a_step_have_patterns_of_their_own(device, method):
             torch.testing.assert_close(model(x), outputs[-1])
     assert any(not torch.equal(y, outputs[0]) for y in outputs[1:])
     torch.testing.assert_close(model(x), outputs[0])
+
+
+@on_devices
+def test_the_clock_goes_along_with_a_model_that_is_moved(device):
+    model = make("mlp")
+    schedule = convert(model, method="row", advance="manual", **RUN, **TILE)
+    model.to(device)
+    assert schedule.clock.step.device.type == device
+    assert model(torch.randn(8, 20, dtype=torch.float64).to(device)).device.type == device
 
 
 def test_the_call_goes_where_the_step_goes():

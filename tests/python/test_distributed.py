@@ -4,12 +4,6 @@ Numbers are such that all sums are exact (ranks_worker.py), so that the toleranc
 which is that of adding in another order, is 0.
 """
 
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import distributed, nn
@@ -26,34 +20,20 @@ from ranks_worker import (
     BATCH,
     CASES,
     SAVED,
-    SECONDS,
     SETTINGS,
     STEPS,
     WORLD,
     batches,
     loss_of,
     make_model,
+    run_ranks,
 )
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """What each rank wrote down, {case: ...}."""
-    folder = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
-               f"--nproc-per-node={WORLD}", str(Path(__file__).with_name("ranks_worker.py")),
-               str(folder)]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    process = subprocess.Popen(command, env=environment, text=True, start_new_session=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
-    try:
-        output, _ = process.communicate(timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        pytest.fail(f"ranks: expected an end within {SECONDS} s, got none\n{output}")
-    assert process.returncode == 0, output
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
+    return run_ranks(tmp_path_factory.mktemp("ranks"), "cpu")
 
 
 def one_process(method, policy="disjoint"):

@@ -118,6 +118,9 @@ def convert(
 
     # Every site is made before the first module changes: an error leaves the model as it was.
     clock = Clock(process_group)
+    for parameter in model.parameters():
+        clock.to(parameter.device)
+        break
     sites = [
         make_site(clock, number, link, kind, link.rate if rate is None else rate, settings)
         for number, (link, kind) in enumerate(chosen)
