@@ -81,9 +81,10 @@ class Gpu:
 
     def prepared(self, run: Run, *, graph: bool) -> Run:
         """The replay of a graph of it, where one is asked for."""
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+        # On the stream of later calls, as autograd stays where it began; of a graph on another.
+        stream = torch.cuda.Stream() if graph else torch.cuda.current_stream()
+        torch.cuda.synchronize()
+        with torch.cuda.stream(stream):
             for _ in range(WARM_RUNS):
                 run()
         torch.cuda.synchronize()

@@ -19,6 +19,7 @@ import argparse
 import shlex
 import sys
 import time
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -161,9 +162,13 @@ def _ready(case: Case, device: Device) -> tuple[dict[str, Contender], list[str]]
         try:
             ready[name] = prepared(contender, device, graph=case.launch == "graph")
         except Exception as error:  # a compiler, a kernel or memory: the others still count
-            words = str(error).strip() or type(error).__name__
-            failures.append(f"{case}: {name}: {words.splitlines()[0]}")
+            failures.append(_failure(f"{case}: {name}", error))
     return ready, failures
+
+
+def _failure(what: str, error: Exception) -> str:
+    words = str(error).strip() or type(error).__name__
+    return f"{what}: {words.splitlines()[0]}"
 
 
 def measure(case: Case, budget: float, device: Device) -> tuple[list[dict[str, Any]], list[str]]:
@@ -235,7 +240,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shares = [case.size() ** (1 / 3) for case in cases]
     for index, case in enumerate(cases):
         left = max(end - time.monotonic(), 0.0)
-        measured, failures = measure(case, left * shares[index] / sum(shares[index:]), device)
+        budget = left * shares[index] / sum(shares[index:])
+        try:
+            measured, failures = measure(case, budget, device)
+        except Exception as error:  # as of a GPU whose context somebody has spoilt
+            traceback.print_exc()
+            measured, failures = [], [_failure(str(case), error)]
         rows += measured
         failed += failures
         if measured:

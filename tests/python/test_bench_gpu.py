@@ -164,11 +164,10 @@ class Cuda:
     def replace(self, monkeypatch):
         about = SimpleNamespace(name="a GPU", major=9, minor=0, L2_cache_size=100, uuid="12-34")
         events = iter([self.event("begin"), self.event("end")])
-        stream = SimpleNamespace(wait_stream=self.note("wait"))
         for name, value in {
             "is_available": lambda: True, "current_device": lambda: 0,
             "get_device_properties": lambda _: about, "Event": lambda **_: next(events),
-            "Stream": lambda: stream, "current_stream": lambda: stream,
+            "Stream": lambda: "aside", "current_stream": lambda: "current",
             "stream": lambda _: nullcontext(), "synchronize": self.note("synchronize"),
             "CUDAGraph": self.graph, "graph": self.capture,
         }.items():  # fmt: skip
@@ -185,10 +184,11 @@ def test_events_enclose_the_run_alone_and_a_replay_a_captured_one(bench, monkeyp
     monkeypatch.setattr(gpu, "_flushed", SimpleNamespace(zero_=cuda.note("flush")))
     work = cuda.note("work")
     assert gpu.prepared(work, graph=False) is work
-    assert cuda.calls == ["wait", "work", "work", "work", "synchronize"]
+    warm = ["synchronize", "work", "work", "work", "synchronize"]
+    assert cuda.calls == warm
     cuda.calls.clear()
     replay = gpu.prepared(work, graph=True)
-    assert cuda.calls[5:] == ["capture", "work", "captured", "replay", "synchronize"]
+    assert cuda.calls == [*warm, "capture", "work", "captured", "replay", "synchronize"]
     cuda.calls.clear()
     assert gpu.seconds(replay) == 3e-3
     assert cuda.calls == [
@@ -266,6 +266,20 @@ def test_who_fails_is_left_out_and_said(measured, bench, capsys, monkeypatch):
     assert "compiled" not in {row["contender"] for row in result["rows"]}
     assert {row["launch"] for row in result["rows"]} == {"graph"}
     assert {row["ms"] for row in result["rows"]} == {1.0, 3.0}
+
+
+def test_a_case_that_breaks_ends_alone(measured, monkeypatch):
+    import hardware
+
+    class Spoilt(Half):
+        def seconds(self, run):
+            raise RuntimeError("an illegal address")
+
+    monkeypatch.setitem(hardware.DEVICES, "cuda", Spoilt)
+    text = "--launch graph --batch 16 32 --features 64 --rows 8 --cols 8 --contenders stock"
+    result = measured("cuda_wide", text, status=1)
+    assert result["rows"] == []
+    assert [line.partition(": ")[2] for line in result["failed"]] == ["an illegal address"] * 2
 
 
 def test_goals_are_goals_until_a_gpu_has_run(bench):
