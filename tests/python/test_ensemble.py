@@ -289,49 +289,6 @@ def test_autocast():
     assert found.members.dtype == torch.bfloat16
 
 
-class Seen(nn.Module):
-    """Notes how many samples come by."""
-
-    def __init__(self):
-        super().__init__()
-        self.samples = []
-
-    def forward(self, x):
-        self.samples.append(len(x))
-        return x
-
-
-@pytest.mark.parametrize(
-    ("batch", "pieces"), [(128, [128]), (129, [72, 57]), (300, [104, 104, 92]), (1024, [128] * 8)]
-)
-def test_matrices_are_taken_in_pieces(batch, pieces):
-    seen = Seen()
-    model = nn.Sequential(seen, *make("mlp"))
-    convert(model, method="block", **SETTINGS)
-    x = torch.randn(batch, 20, dtype=torch.float64)
-    together, apart = (ensemble(model, 16, batched=batched) for batched in (True, False))
-    seen.samples.clear()
-    got = together(x).members
-    assert together.model[0].samples[-len(pieces) :] == pieces
-    torch.testing.assert_close(got, apart(x).members, rtol=1e-12, atol=1e-12)
-
-
-def test_models_of_all_samples_are_not():
-    class Pooled(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = make("mlp")
-
-        def forward(self, x):
-            return self.net(x).mean(0)
-
-    model = Pooled()
-    convert(model, method="block", **SETTINGS)
-    x = torch.randn(300, 20, dtype=torch.float64)
-    together, apart = (ensemble(model, 16, batched=batched) for batched in (True, False))
-    torch.testing.assert_close(together(x).members, apart(x).members, rtol=1e-12, atol=1e-12)
-
-
 def test_only_converted_dropouts_drop():
     model = nn.Sequential(
         nn.AlphaDropout(P), nn.BatchNorm1d(20), nn.Linear(20, 48), nn.Dropout(P), nn.Linear(48, 3)

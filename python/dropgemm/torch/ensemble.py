@@ -19,15 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from dropgemm.arrays import to_integer
-from dropgemm.framework import ceil_div
 from dropgemm.masks import INT_END
 from dropgemm.torch.members import Members, attend, sites_of
 from dropgemm.torch.revert import refuse_sharded
-
-# Rows of all subnets together, up to which activations stay in the caches from layer to layer, and
-# what rows of a subnet should be a multiple of.
-_ROWS = 2048
-_GRANULE = 8
 
 
 class Prediction(NamedTuple):
@@ -111,27 +105,6 @@ class Ensemble:
             return Prediction(torch.softmax(y, -1) if logits else y, logits)
 
     def _together(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
-        pieces = [] if named else self._pieces(inputs)
-        if len(pieces) > 1:
-            results = [self._mapped((piece,), {}) for piece in pieces]
-            # Others have looked across samples, and are run with all of them.
-            if all(y.shape[1:2] == x.shape[:1] for x, y in zip(pieces, results, strict=True)):
-                return torch.cat(results, 1)
-        return self._mapped(inputs, named)
-
-    def _pieces(self, inputs: tuple[Any, ...]) -> list[Tensor]:
-        """The samples of a model's only argument, a matrix on the CPU: so many at a time that those
-        of all subnets have 2048 rows, and all pieces are of about one size."""
-        if len(inputs) != 1 or not isinstance(inputs[0], Tensor):
-            return []
-        (x,) = inputs
-        if x.dim() != 2 or not x.is_floating_point() or not x.is_cpu or not len(x):
-            return []
-        most = max(_ROWS // self._members.count // _GRANULE, 1) * _GRANULE
-        each = ceil_div(len(x), ceil_div(len(x), most))
-        return list(x.split(ceil_div(each, _GRANULE) * _GRANULE))
-
-    def _mapped(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
         def run(number: Tensor) -> Tensor:
             with self._members.mapped(number):
                 return _tensor(self.model(*inputs, **named))
@@ -167,9 +140,7 @@ def ensemble(model: nn.Module, subnets: int | Sequence[int], *, batched: bool = 
     "bernoulli" draws anew for each of them and each sample. What is not converted does not drop.
 
     batched=False runs the model once for each subnet, with the same masks: for forwards that
-    torch.vmap refuses, as those that branch on values, and for those that look across the samples
-    of their only argument, where that is a matrix [samples, features]: such samples are taken 2048
-    rows of all subnets at a time.
+    torch.vmap refuses, as those that branch on values.
 
     Raises ValueError for a model that is not converted, that drops nothing or is sharded, and for
     numbers out of range.
