@@ -65,6 +65,13 @@ def _ensemble(row: Row) -> float:
     return float(row["batch"] * (784 * 2048 + row["subnets"] * (kept**2 + kept * 10)))
 
 
+def _lstm(row: Row) -> float:
+    """Of the LSTM language model: products of all steps with inputs, hidden states and words."""
+    layers, hidden = row["layers"], row["hidden"]
+    dense = hidden * (8 * layers * hidden + row["vocabulary"])
+    return float(3 * row["work"] * row["batch"] * row["length"] * dense)
+
+
 BATCHES = (128, 256, 1024)
 ACTIVATIONS = ("gelu", "relu")
 PACKING = (
@@ -153,12 +160,27 @@ GOALS = (
         {"stock": (4.5,), "medium": (2,)}, "",
     ),
     Goal(
+        "step of the LSTM language model, row patterns of inputs and output, p = .5", "lstm",
+        [{"contender": "dropgemm", "method": "row"}], {"stock": (2.5,), "medium": (1.3,)},
+        "Two thirds of the multiply-adds are left, as nothing is dropped of the hidden state.",
+        _lstm,
+    ),
+    Goal(
+        'the same under "medium"', "lstm", [{"contender": "dropgemm medium", "method": "row"}],
+        {"stock": (2.5,), "medium": (1.3,)}, "",
+    ),
+    Goal(
         "sixteen subnets of the MLP 784-2048-2048-10, p = .5, batch 64 / 128 / 256 / 1024",
         "ensemble",
         [{"contender": "dropgemm", "method": "block", "batch": b} for b in (64, *BATCHES)],
         {"stock": (5,), "medium": (2.5,)},
         "Activations are sixteen times as large, zeros among them, and go to memory and back.",
         _ensemble,
+    ),
+    Goal(
+        'the same under "medium"', "ensemble",
+        [{"contender": "dropgemm medium", "method": "block", "batch": b} for b in (64, *BATCHES)],
+        {"stock": (5,), "medium": (2.5,)}, "",
     ),
 )  # fmt: skip
 
