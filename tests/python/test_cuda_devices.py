@@ -265,7 +265,7 @@ def test_compiled_models_have_the_same_values(method):
         schedule.step()
 
 
-@pytest.mark.parametrize("method", ["block", "bernoulli"])
+@pytest.mark.parametrize("method", ["block", "row", "bernoulli"])
 def test_inductor_compiles_what_graphs_then_replay(method):
     """mode="reduce-overhead" captures what it compiles: nothing of a step lies on the CPU."""
     pytest.importorskip("triton")

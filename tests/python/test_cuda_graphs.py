@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from torch import nn
 
+import dropgemm as dg
 import lstms
 from devices import gpu
 from dropgemm.torch import SGD, convert
@@ -190,19 +190,16 @@ def test_an_lstm_replays_with_the_masks_of_the_step(method):
         lstm.clock.advance()
 
 
-def test_a_first_call_within_a_capture_is_refused_by_name():
-    """A distribution that is not on the device yet would have to be copied by the graph."""
-    model = nn.Sequential(nn.Linear(20, 60), nn.ReLU(), nn.Dropout(0.37), nn.Linear(60, 3))
-    convert(model, method="row", advance="manual", total_steps=8)
-    model.cuda()
-    x = torch.randn(8, 20, device="cuda")
-    model.eval()(x)  # libraries are loaded
-    model.train()
+def test_what_is_not_on_the_device_yet_is_refused_within_a_capture():
+    """The functional API has a distribution from the CPU, which a graph would have to copy."""
+    drawn = dg.search_distribution(0.37)
+    step_on_gpu = torch.tensor(3, device="cuda")
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with (
-        pytest.raises(RuntimeError, match="thresholds: expected a call before"),
+        pytest.raises(RuntimeError, match="thresholds: expected a call before a CUDA graph is"),
         torch.cuda.graph(graph),
     ):
-        model(x)
-    assert model(x).isfinite().all()
+        drawn.mask(1, 2, step_on_gpu, 40, 100)
+    mask, _ = drawn.mask(1, 2, step_on_gpu, 40, 100)
+    assert mask.equals(drawn.mask(1, 2, 3, 40, 100, like=torch.zeros(1))[0])

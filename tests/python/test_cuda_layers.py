@@ -158,6 +158,17 @@ def test_the_call_goes_where_the_step_goes():
     assert int(clock.step) == int(clock.call) == 0
 
 
+def test_distributions_go_where_the_step_goes():
+    model, schedule, _ = converted("row", "cpu")
+    clock, thresholds = schedule.clock, schedule.sites[0].draws.distribution.thresholds
+    assert len(clock.tables) == 1  # for both sites, which have the same
+    model.to("meta")
+    assert all(table.is_meta for table in clock.tables)
+    clock.to_empty(device="cpu")
+    clock.reset_parameters()
+    assert torch.equal(clock.tables[0], torch.from_numpy(thresholds.view("int64").copy()))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_without_memory_there_are_shapes(method):
     """On meta a forward and a backward take the operators, as they do on a GPU."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import distributed
 
+from dropgemm.framework import NDArray
 from dropgemm.torch.handover import Handover
 from dropgemm.torch.ranks import Ranks
 from dropgemm.torch.tracing import needs_operator
@@ -33,6 +35,8 @@ class Clock(torch.nn.Module):
         # A tensor, so that one compiled step, or one captured graph, serves all calls of it. No
         # buffer, which DistributedDataParallel would make rank 0's.
         self.call = torch.zeros((), dtype=torch.int64)
+        self.tables: list[torch.Tensor] = []  # what patterns are drawn from, beside the step
+        self._values: list[NDArray] = []  # of the tables
         self.ranks = Ranks(process_group)
         self.total_steps: int | None = None  # of the schedules that read this clock
         self.handovers: list[Handover] = []  # between the modules of the model
@@ -43,11 +47,23 @@ class Clock(torch.nn.Module):
         """Back to step 0: what to_empty() needs, which leaves the buffer undefined."""
         self.step.zero_()
         self.call.zero_()
+        for table, values in zip(self.tables, self._values, strict=True):
+            table.copy_(torch.from_numpy(values))
+
+    def hold(self, thresholds: NDArray) -> int:
+        """The place in `tables` of a distribution, which from now on is where the step is."""
+        for place, values in enumerate(self._values):
+            if np.array_equal(values, thresholds.view(np.int64)):
+                return place
+        self._values.append(thresholds.view(np.int64).copy())
+        self.tables.append(torch.from_numpy(self._values[-1]).to(self.step.device))
+        return len(self.tables) - 1
 
     def _apply(self, fn: _Converts, recurse: bool = True) -> Clock:
-        """What .to() and the like do to the buffer is done to the call beside it."""
+        """What .to() and the like do to the buffer is done to what lies beside it."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.call = fn(self.call)
+        self.tables = [fn(table) for table in self.tables]
         return self
 
     def advance(self) -> None:

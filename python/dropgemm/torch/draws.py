@@ -199,6 +199,7 @@ class PatternDraws(_Latest):
         self._tile = None if outputs is None else settings.weight_tile
         self._outputs = outputs
         self._features = features
+        self._table: int | None = None  # its place in the clock's tables
         self.distribution: PatternDistribution | None = None
         if p < 1.0:
             most = features
@@ -221,8 +222,14 @@ class PatternDraws(_Latest):
         rows = repeats * batch * sample_rows if self._outputs is None else self._outputs
         step = clock.step
         if needs_operator(step):
-            return self.draw(step, clock.call, rows, width)
+            table = None if self._table is None else clock.tables[self._table]
+            return self.draw(step, clock.call, rows, width, table)
         return self._once((int(step), int(clock.call), rows, width), self.draw)
+
+    def hold(self, clock: Clock) -> None:
+        """Has the distribution lie where the clock's step does."""
+        if self.distribution is not None:
+            self._table = clock.hold(self.distribution.thresholds)
 
     def collapse(self) -> str:
         """What a linear skew does to the tiles of this weight; empty where it does nothing."""
@@ -236,16 +243,22 @@ class PatternDraws(_Latest):
             return row_layout(rows, width)
         return tile_layout(rows, width, self._tile, self._settings.skew)
 
-    def draw(self, step: int | Tensor, call: int | Tensor, rows: int, width: int) -> Drawn:
-        """The pattern of any step and call."""
+    def draw(
+        self,
+        step: int | Tensor,
+        call: int | Tensor,
+        rows: int,
+        width: int,
+        table: Tensor | None = None,
+    ) -> Drawn:
+        """The pattern of any step and call; table: the distribution's thresholds beside them."""
         if self.distribution is None:  # p = 1
             tile = self._tile or (max(rows, 1), 1)
             mask = functional.bernoulli_mask(rows, width, 1.0, 0, 0, _zero_beside(step), 0, tile)
             return Drawn(mask, 0.0)
         mask, scale = drawn_mask_in(
-            functional.TORCH, self.distribution.thresholds, self._layout(rows, width),
-            self._settings.seed,
-            self._site, step, call, self.keep_rate,
+            functional.TORCH, self.distribution.thresholds if table is None else table,
+            self._layout(rows, width), self._settings.seed, self._site, step, call, self.keep_rate,
         )  # fmt: skip
         if self.scale is not None:
             return Drawn(mask, self.scale)

@@ -14,7 +14,7 @@ from dropgemm.methods import METHODS, Method
 from dropgemm.tile_mask import TileMask
 from dropgemm.torch import operands
 from dropgemm.torch.clock import Clock
-from dropgemm.torch.draws import Drawn, GyroDraws, Settings, make_draws
+from dropgemm.torch.draws import Drawn, GyroDraws, PatternDraws, Settings, make_draws
 from dropgemm.torch.handover import Handover
 
 
@@ -62,6 +62,8 @@ class Site:
         self.method: Method = method
         self.settings = Settings(**settings)
         self.draws = make_draws(method, self.id, self.features, self.outputs, self.p, self.settings)
+        if isinstance(self.draws, PatternDraws):
+            self.draws.hold(clock)
         if isinstance(self.draws, GyroDraws):
             assert self.settings.total_steps is not None
             clock.total_steps = min(
