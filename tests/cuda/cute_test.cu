@@ -2,7 +2,7 @@
 // is where CUTLASS's mainloop has them. Host code alone, compiled by nvcc for CuTe's sake.
 #include <gtest/gtest.h>
 
-#include "cuda/kernel_sm90.cuh"
+#include "cuda/kernel_sm90_core.cuh"
 
 namespace dropgemm::cuda {
 namespace {
@@ -10,7 +10,7 @@ namespace {
 template <class E_, Major kA, Major kB, Sm90Shape kOwnShape>
 struct KernelCase {
   using E = E_;
-  using Kernel = GemmSm90Kernel<E, kA, kB, kOwnShape>;
+  using Core = sm90::Core<E, kA, kB, kOwnShape>;
   static constexpr Major kMajorA = kA, kMajorB = kB;
 };
 
@@ -50,26 +50,26 @@ void expect_same_places(const Layout& cute_layout, const Sm90Operand& operand) {
 }
 
 TYPED_TEST(CuteTest, SharedMemoryIsReadWhereBoxesAreWritten) {
-  using Kernel = typename TypeParam::Kernel;
+  using Core = typename TypeParam::Core;
   constexpr auto kBytes = static_cast<std::int32_t>(sizeof(typename TypeParam::E));
-  const Sm90Tile tile = Kernel::kTile;
-  expect_same_places(typename Kernel::Mainloop::SmemLayoutA{},
+  const Sm90Tile tile = Core::kTile;
+  expect_same_places(typename Core::Mainloop::SmemLayoutA{},
                      sm90_a(tile, TypeParam::kMajorA, kBytes));
-  expect_same_places(typename Kernel::Mainloop::SmemLayoutB{},
+  expect_same_places(typename Core::Mainloop::SmemLayoutB{},
                      sm90_b(tile, TypeParam::kMajorB, kBytes));
 }
 
 TYPED_TEST(CuteTest, ThreadsHoldTheSumsThatTheyStore) {
-  using Kernel = typename TypeParam::Kernel;
+  using Core = typename TypeParam::Core;
   using namespace cute;
-  typename Kernel::TiledMma mma;
-  const auto tile = make_identity_tensor(take<0, 2>(typename Kernel::BlockShape{}));
-  for (int thread = 0; thread < Kernel::kGroup * Kernel::kConsumers; ++thread) {
+  typename Core::TiledMma mma;
+  const auto tile = make_identity_tensor(take<0, 2>(typename Core::BlockShape{}));
+  for (int thread = 0; thread < kSm90Group * kSm90Consumers; ++thread) {
     const auto held = mma.get_slice(thread).partition_C(tile);
-    const int group = thread / Kernel::kGroup, own = thread % Kernel::kGroup;
-    ASSERT_EQ(static_cast<int>(size(held)), Kernel::kM * Kernel::kN / 256);
-    for (int m = 0; m < Kernel::kM / 128; ++m) {
-      for (int col = 0; col < Kernel::kN; col += 8) {
+    const int group = thread / kSm90Group, own = thread % kSm90Group;
+    ASSERT_EQ(static_cast<int>(size(held)), Core::kM * Core::kN / 256);
+    for (int m = 0; m < Core::kM / 128; ++m) {
+      for (int col = 0; col < Core::kN; col += 8) {
         for (int i = 0; i < 4; ++i) {
           const auto at = held(make_coord(i % 2, i / 2, col / 8), m, 0);
           ASSERT_EQ(static_cast<int>(get<0>(at)),
