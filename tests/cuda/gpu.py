@@ -329,7 +329,7 @@ STEPS: list[tuple[str, float, Callable[[Session, Path, float], str]]] = [
     ("build", 300, build),
     ("package", 120, package),
     ("tests", 200, device_tests),
-    ("python", 150, python_tests),
+    ("python", 200, python_tests),
     ("cuda_layer", 100, layers("cuda_layer", 25)),
     ("cuda_step", 80, layers("cuda_step", 15)),
     ("cuda_table7", 60, layers("cuda_table7", 12)),

@@ -15,7 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 CORES = os.cpu_count() or 1
-SIDE_BY_SIDE = min(8, CORES)  # programs that share the GPU while nothing is timed
+SIDE_BY_SIDE = min(12, CORES)  # programs that share the GPU while nothing is timed
 TAIL = 15  # lines of a failed step's log that are printed
 ENDED_LATE = 124
 
