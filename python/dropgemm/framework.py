@@ -9,7 +9,7 @@ belongs to is for arrays.py to find.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +107,27 @@ def operand(array: NDArray) -> NDArray | tuple[int, ...]:
 
 
 _ANYWHERE = nullcontext()
+
+
+class MatmulCall(NamedTuple):
+    """The arguments of dropgemm.matmul, whose arrays and masks are of one framework; activation and
+    precision are the core's numbers."""
+
+    a: Array
+    b: Array
+    a_mask: TileMask | None
+    b_mask: TileMask | None
+    out_mask: TileMask | None
+    trans_a: bool
+    trans_b: bool
+    bias: Array | None
+    addend: Array | None
+    activation: int
+    scale: Any
+    out_scale: Any
+    precision: int | None  # None: the framework's
+    deterministic: bool
+    out: Array | None
 
 
 class Framework:
@@ -284,55 +305,38 @@ class Framework:
 
     # --- Products --------------------------------------------------------------------------------
 
-    def matmul(
-        self,
-        a: Array,
-        b: Array,
-        a_mask: TileMask | None,
-        b_mask: TileMask | None,
-        out_mask: TileMask | None,
-        trans_a: bool,
-        trans_b: bool,
-        bias: Array | None,
-        addend: Array | None,
-        activation: int,
-        scale: Any,
-        out_scale: Any,
-        precision: int | None,
-        deterministic: bool,
-        out: Array | None,
-    ) -> Array:
-        """dropgemm.matmul; activation and precision are the core's numbers."""
-        operands = (("a", a), ("b", b), ("bias", bias), ("addend", addend), ("out", out))
-        for name, array in operands:
-            if array is not None:
+    def matmul(self, call: MatmulCall) -> Array:
+        """dropgemm.matmul."""
+        a, b, out = call.a, call.b, call.out
+        for name in ("a", "b", "bias", "addend", "out"):
+            if (array := getattr(call, name)) is not None:
                 check_floats(name, array, self.takes_float16)
-        for name, array in operands[:2]:
+        for name, array in (("a", a), ("b", b)):
             if array.ndim != 2:
                 raise ValueError(f"{name}: expected a 2-D array, got {array.ndim}-D")
-        shape = a.shape[1 if trans_a else 0], b.shape[0 if trans_b else 1]
-        scale_value, scale_array = self.factor("scale", scale)
-        out_scale_value, out_scale_array = self.factor("out_scale", out_scale)
+        shape = a.shape[1 if call.trans_a else 0], b.shape[0 if call.trans_b else 1]
+        scale_value, scale_array = self.factor("scale", call.scale)
+        out_scale_value, out_scale_array = self.factor("out_scale", call.out_scale)
         with self.on(a):
             result = self.empty(shape, a.dtype) if out is None else self.writable(out)
             _core.matmul(
                 self.operand("a", a),
                 self.operand("b", b),
                 self.result(result),
-                a_mask.arguments() if a_mask is not None else None,
-                b_mask.arguments() if b_mask is not None else None,
-                out_mask.arguments() if out_mask is not None else None,
-                bool(trans_a),
-                bool(trans_b),
+                call.a_mask.arguments() if call.a_mask is not None else None,
+                call.b_mask.arguments() if call.b_mask is not None else None,
+                call.out_mask.arguments() if call.out_mask is not None else None,
+                call.trans_a,
+                call.trans_b,
                 scale_value,
                 out_scale_value,
                 self.scalar("scale", scale_array) if scale_array is not None else None,
                 self.scalar("out_scale", out_scale_array) if out_scale_array is not None else None,
-                self.operand("addend", addend) if addend is not None else None,
-                self.operand("bias", bias) if bias is not None else None,
-                activation,
-                precision=self.default_precision() if precision is None else precision,
-                deterministic=deterministic,
+                self.operand("addend", call.addend) if call.addend is not None else None,
+                self.operand("bias", call.bias) if call.bias is not None else None,
+                call.activation,
+                precision=self.default_precision() if call.precision is None else call.precision,
+                deterministic=call.deterministic,
                 stream=self.stream(),
             )
             return self.wrap(result) if out is None else out

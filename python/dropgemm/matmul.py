@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from dropgemm.arrays import common_framework
-from dropgemm.framework import HIGHEST, MEDIUM, Array
+from dropgemm.framework import HIGHEST, MEDIUM, Array, MatmulCall
 from dropgemm.tile_mask import TileMask, check_mask
 
 ActivationName = Literal["relu", "gelu", "gelu_tanh"]
@@ -88,23 +88,12 @@ def matmul(
     for name, mask in (("a_mask", a_mask), ("b_mask", b_mask), ("out_mask", out_mask)):
         if mask is not None:
             check_mask(name, mask, framework, "a", a)
-    return framework.matmul(
-        a,
-        b,
-        a_mask,
-        b_mask,
-        out_mask,
-        trans_a,
-        trans_b,
-        bias,
-        addend,
-        activation_code(activation),
-        scale,
-        out_scale,
-        precision_code(precision),
-        bool(deterministic),
-        out,
-    )
+    call = MatmulCall(
+        a, b, a_mask, b_mask, out_mask, bool(trans_a), bool(trans_b), bias, addend,
+        activation_code(activation), scale, out_scale, precision_code(precision),
+        bool(deterministic), out,
+    )  # fmt: skip
+    return framework.matmul(call)
 
 
 def activation_code(activation: str | None) -> int:

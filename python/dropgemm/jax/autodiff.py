@@ -51,7 +51,8 @@ def _product_forward(
 ) -> tuple[tuple[Array, Array | None], tuple[Any, ...]]:
     # By _product again, not by what it calls: so that this too has a derivative.
     wanted = product if product.activation <= _RELU else product._replace(aux=True)
-    d, z = checkpoint_name(_product(wanted, operands), "dropgemm.matmul")
+    named = partial(checkpoint_name, name="dropgemm.matmul")
+    d, z = jax.tree.map(named, _product(wanted, operands))
     kept = d if product.activation == _RELU else z
     return (d, z if product.aux else None), (operands, kept)
 

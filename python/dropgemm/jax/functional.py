@@ -24,6 +24,7 @@ from dropgemm.framework import (
     MEDIUM,
     Array,
     Framework,
+    MatmulCall,
     NDArray,
     Pair,
     bits_shape,
@@ -197,38 +198,32 @@ class Jax(Framework):
 
     # --- Products ---------------------------------------------------------------------------------
 
-    def matmul(
-        self,
-        a: Array,
-        b: Array,
-        a_mask: TileMask | None,
-        b_mask: TileMask | None,
-        out_mask: TileMask | None,
-        trans_a: bool,
-        trans_b: bool,
-        bias: Array | None,
-        addend: Array | None,
-        activation: int,
-        scale: Any,
-        out_scale: Any,
-        precision: int | None,
-        deterministic: bool,
-        out: Array | None,
-    ) -> Array:
+    def matmul(self, call: MatmulCall) -> Array:
         """A foreign function where any operand is traced."""
-        given = (a, b, a_mask, b_mask, out_mask, bias, addend)
-        if out is not None or _at_hand(*given, scale, out_scale):
-            return super().matmul(
-                a, b, a_mask, b_mask, out_mask, trans_a, trans_b, bias, addend, activation,
-                scale, out_scale, precision, deterministic, out,
-            )  # fmt: skip
-        scale_value, scale_array = self.factor("scale", scale)
-        out_scale_value, out_scale_array = self.factor("out_scale", out_scale)
+        if call.out is not None or _at_hand(*call):
+            return super().matmul(call)
+        scale, scale_array = self.factor("scale", call.scale)
+        out_scale, out_scale_array = self.factor("out_scale", call.out_scale)
         product = Product(
-            bool(trans_a), bool(trans_b), activation, scale_value, out_scale_value,
-            self.default_precision() if precision is None else precision, deterministic,
-        )  # fmt: skip
-        operands = Operands(*given, scale_array, out_scale_array)
+            call.trans_a,
+            call.trans_b,
+            call.activation,
+            scale,
+            out_scale,
+            self.default_precision() if call.precision is None else call.precision,
+            call.deterministic,
+        )
+        operands = Operands(
+            call.a,
+            call.b,
+            call.a_mask,
+            call.b_mask,
+            call.out_mask,
+            call.bias,
+            call.addend,
+            scale_array,
+            out_scale_array,
+        )
         _check_product(product, operands)
         return autodiff.multiply(product, operands)
 

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from dropgemm import _core
-from dropgemm.framework import Framework, NDArray, Pair, bits_shape, common_divisor, to_number
+from dropgemm.framework import (
+    Framework,
+    MatmulCall,
+    NDArray,
+    Pair,
+    bits_shape,
+    common_divisor,
+    to_number,
+)
 from dropgemm.tile_mask import TileMask
 from dropgemm.torch import compact as compaction
 from dropgemm.torch import operands, ops
@@ -176,36 +184,20 @@ class Torch(Framework):
         )  # fmt: skip
         return words.view(torch.uint32), scale
 
-    def matmul(
-        self,
-        a: Tensor,
-        b: Tensor,
-        a_mask: TileMask | None,
-        b_mask: TileMask | None,
-        out_mask: TileMask | None,
-        trans_a: bool,
-        trans_b: bool,
-        bias: Tensor | None,
-        addend: Tensor | None,
-        activation: int,
-        scale: float | Tensor,
-        out_scale: float | Tensor,
-        precision: int | None,
-        deterministic: bool,
-        out: Tensor | None,
-    ) -> Tensor:
+    def matmul(self, call: MatmulCall) -> Tensor:
         """By the operator dropgemm::matmul, or matmul_out."""
+        a, b, bias, addend, out = call.a, call.b, call.bias, call.addend, call.out
         if out is None:  # as PyTorch's own products are cast
             a, b = cast(a, b)
             if bias is not None or addend is not None:
                 bias, addend = cast(bias, addend)
         product = Product(
-            MaskArguments.of(a_mask), MaskArguments.of(b_mask), MaskArguments.of(out_mask),
-            bool(trans_a), bool(trans_b), activation, *_factor("scale", scale),
-            *_factor("out_scale", out_scale),
-            operands.DEFAULT if precision is None else precision, deterministic,
+            *(MaskArguments.of(mask) for mask in (call.a_mask, call.b_mask, call.out_mask)),
+            call.trans_a, call.trans_b, call.activation, *_factor("scale", call.scale),
+            *_factor("out_scale", call.out_scale),
+            operands.DEFAULT if call.precision is None else call.precision, call.deterministic,
         )  # fmt: skip
-        for name, tensor in (("scale", scale), ("out_scale", out_scale)):
+        for name, tensor in (("scale", call.scale), ("out_scale", call.out_scale)):
             if isinstance(tensor, Tensor):
                 self.check_alike(name, tensor, "a", a)
         if out is None:
