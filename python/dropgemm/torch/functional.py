@@ -192,9 +192,9 @@ class Torch(Framework):
             if bias is not None or addend is not None:
                 bias, addend = cast(bias, addend)
         product = Product(
-            *(MaskArguments.of(mask) for mask in (call.a_mask, call.b_mask, call.out_mask)),
-            call.trans_a, call.trans_b, call.activation, *_factor("scale", call.scale),
-            *_factor("out_scale", call.out_scale),
+            MaskArguments.of(call.a_mask), MaskArguments.of(call.b_mask),
+            MaskArguments.of(call.out_mask), call.trans_a, call.trans_b, call.activation,
+            *_factor("scale", call.scale), *_factor("out_scale", call.out_scale),
             operands.DEFAULT if call.precision is None else call.precision, call.deterministic,
         )  # fmt: skip
         for name, tensor in (("scale", call.scale), ("out_scale", call.out_scale)):
