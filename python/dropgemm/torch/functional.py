@@ -186,7 +186,8 @@ class Torch(Framework):
 
     def matmul(self, call: MatmulCall) -> Tensor:
         """By the operator dropgemm::matmul, or matmul_out."""
-        a, b, bias, addend, out = call.a, call.b, call.bias, call.addend, call.out
+        a, b, bias, addend = call.a, call.b, call.bias, call.addend
+        out: Tensor | None = call.out
         if out is None:  # as PyTorch's own products are cast
             a, b = cast(a, b)
             if bias is not None or addend is not None:
