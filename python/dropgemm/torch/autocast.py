@@ -7,7 +7,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-_KINDS = ("cpu", "cuda")  # of devices; meta has no autocast
 T = TypeVar("T", Tensor, "Tensor | None")
 
 
@@ -17,13 +16,15 @@ def cast(*tensors: T) -> tuple[T, ...]:
 
     Gradients come back in the tensors' own dtypes.
     """
-    kind = next((tensor.device.type for tensor in tensors if tensor is not None), "cpu")
-    if kind not in _KINDS or not torch.is_autocast_enabled(kind):
+    if not (torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):
         return tensors
-    dtype = torch.get_autocast_dtype(kind)
-    return tuple(
-        tensor.to(dtype)
-        if tensor is not None and tensor.is_floating_point() and tensor.dtype != torch.float64
-        else tensor
-        for tensor in tensors
-    )
+    return tuple(None if tensor is None else _cast(tensor) for tensor in tensors)
+
+
+def _cast(tensor: Tensor) -> Tensor:
+    kind = tensor.device.type
+    if kind not in ("cpu", "cuda") or not torch.is_autocast_enabled(kind):  # meta has none
+        return tensor
+    if not tensor.is_floating_point() or tensor.dtype == torch.float64:
+        return tensor
+    return tensor.to(torch.get_autocast_dtype(kind))

@@ -67,7 +67,7 @@ class Torch(Framework):
 
     def check_alike(self, name: str, tensor: Tensor, leader: str, first: Tensor) -> None:
         """Refuses a tensor on another device; beside one on meta nothing is read."""
-        if not (operands.same_device(first, tensor) or first.is_meta):
+        if not ((tensor.is_cpu and first.is_cpu) or tensor.device == first.device or first.is_meta):
             raise TypeError(
                 f"{name}: expected a tensor on {first.device} like {leader}, "
                 f"got one on {tensor.device}"
@@ -198,9 +198,10 @@ class Torch(Framework):
             *_factor("scale", call.scale), *_factor("out_scale", call.out_scale),
             operands.DEFAULT if call.precision is None else call.precision, call.deterministic,
         )  # fmt: skip
-        for name, tensor in (("scale", call.scale), ("out_scale", call.out_scale)):
-            if isinstance(tensor, Tensor):
-                self.check_alike(name, tensor, "a", a)
+        if product.scale_tensor is not None:
+            self.check_alike("scale", product.scale_tensor, "a", a)
+        if product.out_scale_tensor is not None:
+            self.check_alike("out_scale", product.out_scale_tensor, "a", a)
         if out is None:
             return matmul(a, b, bias, addend, product)
         differentiable = any(t is not None and t.requires_grad for t in (a, b, bias, addend, out))

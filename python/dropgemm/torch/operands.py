@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from dropgemm.tile_mask import bits_shape
 
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 _FLOAT16 = 3  # which the CUDA backend takes, and the cpu backend does not
+
+# Whether torch.use_deterministic_algorithms was told True.
+deterministic: Callable[[], bool] = torch.are_deterministic_algorithms_enabled
 
 DEFAULT = -1  # a precision: what torch is told at the time of the call
 
@@ -55,14 +59,9 @@ def on_cuda(tensor: torch.Tensor) -> bool:
 def stream(tensor: torch.Tensor) -> int | None:
     """Where the core's call on a tensor runs: the handle of the current stream of its CUDA device,
     or None on the CPU."""
-    if not on_cuda(tensor):
+    if not tensor.is_cuda:
         return None
     return int(torch.cuda.current_stream(tensor.device).cuda_stream)
-
-
-def deterministic() -> bool:
-    """Whether torch.use_deterministic_algorithms was told True."""
-    return bool(torch.are_deterministic_algorithms_enabled())
 
 
 def same_device(first: torch.Tensor, second: torch.Tensor) -> bool:
