@@ -171,13 +171,24 @@ def test_distributions_go_where_the_step_goes():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_without_memory_there_are_shapes(method):
-    """On meta a forward and a backward take the operators, as they do on a GPU."""
+    """On meta a forward and a backward are those of a GPU, and reading a value is an error."""
     model, _, x = converted(method, "meta")
     y = model(x)
     assert y.is_meta
     for gradient, of in zip(gradients(y, model, x), [x, *model.parameters()], strict=True):
         assert gradient.is_meta
         assert gradient.shape == of.shape
+
+
+@pytest.mark.parametrize("back", [None, "own", "units"])
+@pytest.mark.parametrize("method", lstms.METHODS)
+def test_an_lstm_without_memory_reads_nothing(method, back):
+    lstm = lstms.make(method, back).to("meta")
+    x = torch.empty(lstms.SAMPLES, 3, lstms.IN, dtype=torch.float64, device="meta")
+    y, (h, _) = lstm(x.requires_grad_())
+    assert y.shape == (lstms.SAMPLES, 3, lstms.HIDDEN)
+    for gradient in lstms.gradients((y, h), [x, *lstm.parameters()]):
+        assert gradient.is_meta
 
 
 @on_devices

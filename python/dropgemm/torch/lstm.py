@@ -190,9 +190,9 @@ class LSTM(nn.LSTM):
         if mask is None or self.out_site is None:
             return y
         where, told = 0 if self.batch_first else 1, self.out_site.settings.batch_dim
-        if mask.skips and len(mask.groups) > 1 and where != told:
+        if mask.skips and mask.group_count > 1 and where != told:
             raise ValueError(
-                f"out_site: expected batch_dim={where} for the {len(mask.groups)} groups of this "
+                f"out_site: expected batch_dim={where} for the {mask.group_count} groups of this "
                 f"batch, as layers behind are to form the same ones, got {told}"
             )
         if self.out_site.folded:
@@ -212,7 +212,7 @@ class LSTM(nn.LSTM):
         """The state to begin with; raises as nn.LSTM does where sizes do not fit."""
         weight = self._weights(0).inputs
         for name, tensor in (("input", x), ("weight_ih_l0", weight)):
-            if not (tensor.is_cpu or tensor.is_cuda):
+            if not (tensor.is_cpu or tensor.is_cuda or tensor.is_meta):
                 raise TypeError(
                     f"{name}: expected a CPU or CUDA tensor, got one on {tensor.device}"
                 )

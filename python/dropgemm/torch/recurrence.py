@@ -101,7 +101,7 @@ class Recurrence(torch.autograd.Function):
 
 def _step(sums: Tensor, c_before: Tensor, gates: Tensor, c: Tensor, h: Tensor) -> None:
     """Writes activated gates and states of a step; sums may be used up."""
-    if not operands.on_cuda(sums):
+    if operands.on_host(sums):
         _core.lstm_cell(
             operands.matrix("sums", sums), operands.matrix("c_before", c_before),
             operands.matrix("gates", gates), operands.matrix("c", c), operands.matrix("h", h),
@@ -117,7 +117,7 @@ def _step_backward(
     gates: Tensor, c: Tensor, c_before: Tensor, d_h: Tensor, d_c: Tensor, d_gates: Tensor
 ) -> None:
     """Writes the gradient of a step's gates; d_c becomes that of the cells before it."""
-    if not operands.on_cuda(gates):
+    if operands.on_host(gates):
         _core.lstm_cell_grad(
             operands.matrix("gates", gates), operands.matrix("c_before", c_before),
             operands.matrix("c", c), operands.matrix("d_h", d_h), operands.matrix("d_c", d_c),
@@ -149,7 +149,7 @@ def _weights(
     found = []
     in_place = precision == HIGHEST and weight.dtype != torch.bfloat16
     packs = rows.length >= _STEPS and (rows.batch >= _ROWS or not in_place)
-    packs = packs and not operands.on_cuda(weight)
+    packs = packs and operands.on_host(weight)
     for _, kept in back.groups:
         values, packed = take(weight, 1, kept), None
         if packs:
@@ -210,7 +210,7 @@ def _product(
     b_mask: Any = None,
 ) -> None:
     values, packed = b if isinstance(b, _Weight) else (b, None)
-    if operands.on_cuda(a):  # where nothing is compacted, and PyTorch's own is as good
+    if not operands.on_host(a):  # where nothing is compacted, and PyTorch's own is as good
         left, right = a.T if trans_a else a, values.T if trans_b else values
         beta = 0.0 if addend is None else 1.0
         torch.addmm(out if addend is None else addend, left, right, beta=beta, alpha=scale, out=out)

@@ -123,7 +123,7 @@ class SequenceMask:
     @property
     def compacts(self) -> bool:
         """Whether what is dropped can be taken out of weights: the kept columns are read."""
-        return self.skips and not operands.on_cuda(self._mask.bits)
+        return self.skips and operands.on_host(self._mask.bits)
 
     @cached_property
     def elements(self) -> Tensor:
@@ -132,6 +132,11 @@ class SequenceMask:
             return self._kept.repeat_interleave(self._group, 0)[: self._batch]
         elements: Tensor = self._mask.to_dense()
         return elements
+
+    @property
+    def group_count(self) -> int:
+        """How many groups there are; looks at no bits."""
+        return ceil_div(self._batch, self._group)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
