@@ -62,6 +62,22 @@ print("same")
 
 
 @emulated
+def test_a_weight_gradient_of_row_groups_has_an_order_where_one_is_asked_for():
+    script = """
+from dropgemm import _core
+rows, width, places = 8192, 4096, [n << 56 for n in range(1, 5)]
+dz, x = ((place, 0, rows, width, width, 1) for place in places[:2])
+dw = (places[2], 0, width, width, width, 1)
+mask = (places[3], rows, width, 1024, 64, 0.5, False)
+for order in (False, True):
+    plan = _core.matmul_plan(dz, x, dw, mask, mask, trans_a=True, deterministic=order, stream=0)
+    print(plan.split()[0])
+"""
+    plans = python(script, DROPGEMM_CUDA_LIBRARY=str(EMULATED)).split()
+    assert plans == ["pruned", "select"]  # sums in memory, or one product
+
+
+@emulated
 def test_info_describes_the_device():
     lines = python("import dropgemm.__main__ as m; m.main(['info'])",
                    DROPGEMM_CUDA_LIBRARY=str(EMULATED))  # fmt: skip

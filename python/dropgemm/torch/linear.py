@@ -28,9 +28,9 @@ class Linear(nn.Linear):
     Gyro Dropout (Lee et al., 2022, 5.4) did. 4.3 prunes one side of the other two products; here
     both sides of all three are.
 
-    Training takes float32, float64 and bfloat16 on the CPU, and follows torch.autocast to bfloat16
-    and torch.set_float32_matmul_precision("medium"): TypeError says which tensor is of another
-    dtype, ValueError which dimension does not fit.
+    Training takes float32, float64 and bfloat16, on CUDA devices float16 too, and follows
+    torch.autocast and torch.set_float32_matmul_precision("medium"): TypeError says which tensor is
+    of another dtype or on another device, ValueError which dimension does not fit.
     """
 
     in_site: Site | None = None
