@@ -326,7 +326,7 @@ template <class Body>
 Status run_cluster(std::int32_t blocks, std::size_t bytes, const Body& body) {
   Cluster here(blocks, bytes);
   cluster = &here;
-  const Status status = emulator::run(
+  Status status = emulator::run(
       1, blocks * kFibres, 0,
       [](const void* context, std::int32_t, std::int32_t, std::int32_t thread, char*) {
         // Consumers begin, and would be at their barriers before these are set up.

@@ -211,10 +211,8 @@ class Core {
     for (std::int32_t r = 0; r < rows; ++r) {
       const std::int32_t m = sm90_first_row(r / kStoreRows, group_) + r % kStoreRows;
       for (std::int32_t n = 0; n < kN; ++n) {
-        float& sum = sums[static_cast<std::size_t>(r * kN + n)];
-        for (std::int32_t k = 0; k < kK; ++k) {
-          sum += a[static_cast<std::size_t>(m * kK + k)] * b[static_cast<std::size_t>(n * kK + k)];
-        }
+        float& sum = sums.data()[r * kN + n];
+        for (std::int32_t k = 0; k < kK; ++k) sum += a.data()[m * kK + k] * b.data()[n * kK + k];
       }
     }
   }
@@ -228,8 +226,7 @@ class Core {
         for (int i = 0; i < 4; ++i) {
           const int row = turn * kStoreRows + sm90_thread_row(thread_) + i / 2 * 8;
           const int col = 8 * eight + sm90_thread_col(thread_) + i % 2;
-          own->of[place(turn, eight, i / 2, i % 2)] =
-              sums[static_cast<std::size_t>(row * kN + col)];
+          own->of[place(turn, eight, i / 2, i % 2)] = sums.data()[row * kN + col];
         }
       }
     }
