@@ -157,7 +157,8 @@ class SequenceMask:
                 height = self._group * self._length
             else:
                 of_rows = (rows.samples(bits.device) + first) // self._group - below
-                bits, height = bits[of_rows], 1
+                # PyTorch's operators know little of uint32.
+                bits, height = bits.view(torch.int32)[of_rows].view(torch.uint32), 1
         return self._tiles(bits, rows.total, height)
 
     @cached_property
