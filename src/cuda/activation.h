@@ -84,4 +84,30 @@ DROPGEMM_DEVICE T multiply_by_gradient(Activation activation, T z, T g) {
   return g;
 }
 
+// The same of several numbers, for which the activation is looked at once.
+template <Activation kActivation, class T, std::int32_t kCount>
+DROPGEMM_DEVICE void activate_each(T (&z)[kCount]) {
+  DROPGEMM_UNROLL
+  for (T& each : z) each = activate(kActivation, each);
+}
+template <class T, std::int32_t kCount>
+DROPGEMM_DEVICE void activate_all(Activation activation, T (&z)[kCount]) {
+  if (activation == Activation::kRelu) activate_each<Activation::kRelu>(z);
+  if (activation == Activation::kGeluErf) activate_each<Activation::kGeluErf>(z);
+  if (activation == Activation::kGeluTanh) activate_each<Activation::kGeluTanh>(z);
+}
+
+template <Activation kActivation, class T, std::int32_t kCount>
+DROPGEMM_DEVICE void multiply_each_by_gradient(const T (&z)[kCount], T (&g)[kCount]) {
+  DROPGEMM_UNROLL
+  for (std::int32_t i = 0; i < kCount; ++i) g[i] = multiply_by_gradient(kActivation, z[i], g[i]);
+}
+template <class T, std::int32_t kCount>
+DROPGEMM_DEVICE void multiply_all_by_gradient(Activation activation, const T (&z)[kCount],
+                                              T (&g)[kCount]) {
+  if (activation == Activation::kRelu) multiply_each_by_gradient<Activation::kRelu>(z, g);
+  if (activation == Activation::kGeluErf) multiply_each_by_gradient<Activation::kGeluErf>(z, g);
+  if (activation == Activation::kGeluTanh) multiply_each_by_gradient<Activation::kGeluTanh>(z, g);
+}
+
 }  // namespace dropgemm::cuda

@@ -48,16 +48,29 @@ CompactParams<E> params_of(const Args& args, bool gathers) {
   return params;
 }
 
+// Spans of whole chunks, as many as the device has blocks for beyond lines and parts of them.
+template <class E>
+void share_words(const Device& device, std::int64_t chunk_words, CompactParams<E>* params) {
+  const std::int64_t chunks = ceil_div(ceil_div(params->mask.tiles, 32), chunk_words);
+  const std::int64_t others = std::max<std::int64_t>(params->mask.lines * params->parts, 1);
+  const std::int64_t most = std::clamp<std::int64_t>(chunks, 1, device.multiprocessors);
+  const std::int64_t wanted = std::clamp<std::int64_t>(device.multiprocessors / others, 1, most);
+  const std::int64_t span_chunks = std::max<std::int64_t>(ceil_div(chunks, wanted), 1);
+  params->span_words = span_chunks * chunk_words;
+  params->spans = std::max<std::int64_t>(ceil_div(chunks, span_chunks), 1);
+}
+
 template <class E, class Args>
 Status launch_move(const Context& ctx, const Args& args, bool gathers, const Device& device) {
-  const CompactParams<E> params = params_of<E>(args, gathers);
+  CompactParams<E> params = params_of<E>(args, gathers);
   if (args.axis == CompactAxis::kTiles) {
     using Kernel = CompactTilesKernel<E>;
     const std::int64_t items = params.mask.lines * ceil_div(params.mask.tiles, 32);
     return launch<Kernel>(grid_of(device, items, 1), Kernel::kSharedBytes, ctx.stream, params);
   }
   using Kernel = CompactListsKernel<E>;
-  const std::int64_t items = params.mask.lines * params.parts;
+  share_words(device, Kernel::kChunkWords, &params);
+  const std::int64_t items = params.mask.lines * params.parts * params.spans;
   return launch<Kernel>(grid_of(device, items, 1), Kernel::kSharedBytes, ctx.stream, params);
 }
 

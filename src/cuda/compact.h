@@ -34,16 +34,20 @@ struct CompactParams {
   bool gathers;          // else x is written
   bool lanes_along_row;  // else along columns, where x has its neighbours there
   std::int64_t parts;    // that the rows of a line are shared out in
+  std::int64_t spans;    // that its words are, span_words each, where there are few rows
+  std::int64_t span_words;
 };
 
-// Kept elements of each row. A block some rows of a line, which it walks from end to end.
+// Kept elements of each row. A block some rows of a line, which it walks from end to end, or a span
+// of it, before which it counts what is kept.
 template <class E>
 struct CompactListsKernel {
   using Params = CompactParams<E>;
   static constexpr const char* kName = "compact_lists";
   static constexpr std::int32_t kThreads = 256;
   static constexpr std::int64_t kPartRows = 64;
-  static constexpr std::int32_t kSharedBytes = (2 * kThreads + kThreads / kWarp) * 4;
+  static constexpr std::int64_t kChunkWords = kThreads;  // which it has in hand at a time
+  static constexpr std::int32_t kSharedBytes = (2 * kThreads + kThreads / kWarp + 1) * 4;
   DROPGEMM_DEVICE static void run(const Params& params, const Block& block);
 };
 

@@ -14,6 +14,7 @@ struct LineChunk {
   std::uint32_t words[kWords];
   std::int32_t before[kWords];
   std::int32_t totals[kWarps];
+  std::uint32_t scratch;
 
   // By all threads of a block of kWords; a word past the line's last is 0.
   DROPGEMM_DEVICE void read(const MaskLines& mask, std::int64_t line, std::int64_t first,
@@ -82,13 +83,15 @@ DROPGEMM_DEVICE void move_chunk(const CompactParams<E>& params, const LineChunk&
 
 template <class E>
 DROPGEMM_DEVICE void CompactListsKernel<E>::run(const Params& params, const Block& block) {
+  static_assert(sizeof(LineChunk) == kSharedBytes && LineChunk::kWords == kChunkWords);
   auto* const chunk = reinterpret_cast<LineChunk*>(block.shared);
   const std::int64_t words = (params.mask.tiles + 31) / 32;
   const std::int64_t part_rows = (params.tile_rows + params.parts - 1) / params.parts;
-  const std::int64_t items = params.mask.lines * params.parts;
+  const std::int64_t items = params.mask.lines * params.parts * params.spans;
   for (std::int64_t item = block.index; item < items; item += block.count) {
-    const std::int64_t line = item / params.parts, line_end = (line + 1) * params.tile_rows;
-    const std::int64_t begin = line * params.tile_rows + item % params.parts * part_rows;
+    const std::int64_t rows_item = item / params.spans, span = item % params.spans;
+    const std::int64_t line = rows_item / params.parts, line_end = (line + 1) * params.tile_rows;
+    const std::int64_t begin = line * params.tile_rows + rows_item % params.parts * part_rows;
     std::int64_t end = begin + part_rows < line_end ? begin + part_rows : line_end;
     if (end > params.rows) end = params.rows;
     constexpr std::int32_t kWarps = kThreads / kWarp;
@@ -96,9 +99,13 @@ DROPGEMM_DEVICE void CompactListsKernel<E>::run(const Params& params, const Bloc
     const Share share = {begin + (along ? block.warp() : block.lane()), end,
                          along ? block.lane() : block.warp(), along ? kWarps : kWarp,
                          along ? kWarp : kWarps};
-    std::int64_t kept = 0;
+    const std::int64_t span_begin = span * params.span_words;
+    const std::int64_t span_end = span + 1 < params.spans ? span_begin + params.span_words : words;
+    std::int64_t kept = span == 0 ? 0
+                                  : tiles_of_line_before(params.mask, line, span_begin, block,
+                                                         kThreads, &chunk->scratch);
     bool keeps_last = false;
-    for (std::int64_t first = 0; first < words; first += LineChunk::kWords) {
+    for (std::int64_t first = span_begin; first < span_end; first += LineChunk::kWords) {
       chunk->read(params.mask, line, first, block);
       move_chunk(params, *chunk, first, kept, share);
       kept += chunk->kept_before(LineChunk::kWords);
@@ -106,7 +113,7 @@ DROPGEMM_DEVICE void CompactListsKernel<E>::run(const Params& params, const Bloc
       keeps_last =
           last < 32 * LineChunk::kWords && (chunk->words[last / 32] >> (last % 32) & 1U) != 0;
     }
-    if (!params.gathers) continue;
+    if (!params.gathers || span + 1 < params.spans) continue;
     // The last tile may clip at the edge.
     std::int64_t filled = kept * params.tile_cols;
     if (keeps_last) filled -= params.mask.tiles * params.tile_cols - params.cols;

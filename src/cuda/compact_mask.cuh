@@ -32,14 +32,38 @@ DROPGEMM_DEVICE std::int32_t sum_through(std::int32_t own, std::int32_t lane) {
   return own;
 }
 
-// The kept tiles before tile 32 * word of a line, in row-major order, by all threads of the block.
-// `scratch` is one word of shared memory. line may be one past the last, with word 0.
-DROPGEMM_DEVICE std::int64_t tiles_before(const MaskLines& mask, std::int64_t line,
-                                          std::int64_t word, const Block& block,
-                                          std::int32_t threads, std::uint32_t* scratch) {
+// The sum over all threads of the block. `scratch` is one word of shared memory.
+DROPGEMM_DEVICE std::int64_t sum_of_block(std::uint32_t own, const Block& block,
+                                          std::uint32_t* scratch) {
   sync_block();
   if (block.thread == 0) *scratch = 0;
   sync_block();
+  if (own != 0) atomic_add(scratch, own);
+  sync_block();
+  return static_cast<std::int64_t>(*scratch);
+}
+
+// The kept tiles of a line before tile 32 * word, by all threads of the block, as in the next.
+DROPGEMM_DEVICE std::int64_t tiles_of_line_before(const MaskLines& mask, std::int64_t line,
+                                                  std::int64_t word, const Block& block,
+                                                  std::int32_t threads, std::uint32_t* scratch) {
+  std::uint32_t own = 0;
+  if (!mask.across) {
+    const std::uint32_t* const row = mask.bits + line * mask.row_words;
+    for (std::int64_t i = block.thread; i < word; i += threads) own += popc(row[i]);
+  } else {
+    for (std::int64_t t = block.thread; t < 32 * word; t += threads) {
+      own += mask.bits[t * mask.row_words + line / 32] >> (line % 32) & 1U;
+    }
+  }
+  return sum_of_block(own, block, scratch);
+}
+
+// The kept tiles before tile 32 * word of a line, in row-major order. line may be one past the
+// last, with word 0.
+DROPGEMM_DEVICE std::int64_t tiles_before(const MaskLines& mask, std::int64_t line,
+                                          std::int64_t word, const Block& block,
+                                          std::int32_t threads, std::uint32_t* scratch) {
   std::uint32_t own = 0;
   if (!mask.across) {
     for (std::int64_t i = block.thread; i < line * mask.row_words + word; i += threads) {
@@ -54,9 +78,7 @@ DROPGEMM_DEVICE std::int64_t tiles_before(const MaskLines& mask, std::int64_t li
       if (t < 32 * word) own += row[line / 32] >> bit & 1U;
     }
   }
-  if (own != 0) atomic_add(scratch, own);
-  sync_block();
-  return static_cast<std::int64_t>(*scratch);
+  return sum_of_block(own, block, scratch);
 }
 
 }  // namespace dropgemm::cuda

@@ -112,9 +112,13 @@ GemmConfig make_config(const Device& device, const GemmArgs& args) {
   } else {
     set_tiles(c.dtype == DType::kFloat64 ? 64 : 128, 1, &c);
   }
+  if (c.lists == Lists::kDepth && args.deterministic) {
+    c.turns = static_cast<std::int32_t>(ceil_div(gemm_shape(args).k, admission.plan.unit_k));
+  }
   if (c.path == GemmPath::kPruned && !lists_fit(c, args)) {
     c.path = GemmPath::kSelect;
     c.lists = Lists::kWhole;
+    c.turns = 1;
   }
   const bool selects = c.path == GemmPath::kSelect && !args.dropped_are_zero;
   const bool gathers = c.path == GemmPath::kCompact;
@@ -153,6 +157,7 @@ std::string to_string(const GemmConfig& c) {
                      std::to_string(c.stages) + " cluster " + std::to_string(c.cluster_m) + "x" +
                      std::to_string(c.cluster_n) + " majors " +
                      kMajors[static_cast<int>(c.a_major)] + kMajors[static_cast<int>(c.b_major)];
+  if (c.turns > 1) text += " turns " + std::to_string(c.turns);
   if (c.copies_a || c.copies_b) text += " copies";
   if (c.copies_a) text += " a";
   if (c.copies_b) text += " b";

@@ -41,6 +41,9 @@ struct GemmConfig {
   std::int32_t granule_m = 0, granule_n = 0, granule_k = 0;
   std::int32_t stages = 0;
   std::int32_t cluster_m = 1, cluster_n = 1;
+  // Launches that follow one another. Of kDepth, where sums are to be the same at every call: one a
+  // unit, each of which adds to an element of D once at most.
+  std::int32_t turns = 1;
   Major a_major = Major::kDepth, b_major = Major::kDepth;
   // Operands that go to the workspace first: gathered, selected by their masks, or padded where
   // a kernel could not load them as they lie.

@@ -9,6 +9,10 @@
 #include <memory>
 #include <vector>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
+
 namespace dropgemm::cuda::emulator {
 namespace {
 
@@ -45,8 +49,28 @@ struct Warp {
   alignas(16) char slots[2][kLanes * kExchangeBytes];
 };
 
+// A stack that can be left and come back to, as AddressSanitizer wants to be told.
+struct Stack {
+  const void* bottom = nullptr;
+  std::size_t bytes = 0;
+  void* frames = nullptr;  // the sanitizer's, while others run
+
+#if defined(__SANITIZE_ADDRESS__)
+  void leave_for(const Stack& next) {
+    __sanitizer_start_switch_fiber(&frames, next.bottom, next.bytes);
+  }
+  void come_from(Stack* last) const {
+    __sanitizer_finish_switch_fiber(frames, &last->bottom, &last->bytes);
+  }
+#else
+  void leave_for(const Stack& /*next*/) {}
+  void come_from(Stack* /*last*/) const {}
+#endif
+};
+
 struct Fibre {
-  std::unique_ptr<char[]> stack;
+  std::unique_ptr<char[]> memory;
+  Stack stack;
   ucontext_t first;  // how it begins
   jmp_buf at;        // where it goes on
   bool started = false;
@@ -67,6 +91,7 @@ struct Machine {
   Barrier block;
   Fibre* current = nullptr;
   jmp_buf scheduler;
+  Stack scheduler_stack;
   std::vector<char> shared = std::vector<char>(kSharedBytes + kSharedAlignment);
   bool moved = false;  // something happened since the scheduler last looked
   Body body = nullptr;
@@ -96,7 +121,9 @@ Warp& warp_of(Machine* m) { return m->warps[m->current->thread / kLanes]; }
 // Back to the scheduler, until it is this fibre's turn again.
 void yield(Machine* m) {
   Fibre* const self = m->current;
+  self->stack.leave_for(m->scheduler_stack);
   if (_setjmp(self->at) == 0) _longjmp(m->scheduler, 1);
+  self->stack.come_from(&m->scheduler_stack);
 }
 
 void wait(Machine* m, Barrier* barrier) {
@@ -126,6 +153,7 @@ void perform(const CopyGroup& group) {
 // What a fibre does all its life: one thread of one block after another.
 void live() {
   Machine* const m = &machine();
+  m->current->stack.come_from(&m->scheduler_stack);
   for (;;) {
     Fibre* const self = m->current;
     // There is a body before there is a fibre. NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage)
@@ -141,12 +169,13 @@ void live() {
 }
 
 void start(Fibre* fibre) {
-  fibre->stack = std::make_unique<char[]>(kStackBytes);
-  getcontext(&fibre->first);
-  fibre->first.uc_stack.ss_sp = fibre->stack.get();
+  fibre->memory = std::make_unique<char[]>(kStackBytes);
   // Stacks that began at the same offset would share the same few sets of a cache.
-  fibre->first.uc_stack.ss_size =
-      kStackBytes - kColour * static_cast<std::size_t>(fibre->thread % 64);
+  fibre->stack = {fibre->memory.get(),
+                  kStackBytes - kColour * static_cast<std::size_t>(fibre->thread % 64), nullptr};
+  getcontext(&fibre->first);
+  fibre->first.uc_stack.ss_sp = fibre->memory.get();
+  fibre->first.uc_stack.ss_size = fibre->stack.bytes;
   fibre->first.uc_link = nullptr;
   makecontext(&fibre->first, live, 0);
   fibre->started = true;
@@ -154,9 +183,15 @@ void start(Fibre* fibre) {
 
 void resume(Machine* m, Fibre* fibre) {
   m->current = fibre;
-  if (_setjmp(m->scheduler) != 0) return;
-  if (fibre->started) _longjmp(fibre->at, 1);
-  start(fibre);
+  const bool starts = !fibre->started;
+  if (starts) start(fibre);
+  if (_setjmp(m->scheduler) != 0) {
+    Stack ignored;
+    m->scheduler_stack.come_from(&ignored);
+    return;
+  }
+  m->scheduler_stack.leave_for(fibre->stack);
+  if (!starts) _longjmp(fibre->at, 1);
   setcontext(&fibre->first);
 }
 

@@ -1,6 +1,5 @@
-// The epilogue as a pass of its own, over sums that wait in a staging array: of products whose
-// items share tiles of D, of compacted ones, whose sums are spread, and of those with no sums at
-// all.
+// The epilogue as a pass of its own: over sums that wait in a staging array, of products whose
+// items share tiles of D, and where there are no sums at all.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +17,6 @@ struct FinishKernel {
     std::int32_t m = 0, n = 0;
     Epilogue<E> epilogue;
     Staging<typename Number<E>::Sum> staging;  // no data: sums of nothing
-    // Of compacted sums: where a row or column of D has its own, -1: nowhere. Null: in place.
-    const std::int32_t *row_position = nullptr, *col_position = nullptr;
   };
   static constexpr const char* kName = "finish";
   static constexpr std::int32_t kThreads = 256;

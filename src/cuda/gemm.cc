@@ -61,6 +61,7 @@ Epilogue<E> make_epilogue(const GemmArgs& args) {
   e.grad_activation = args.grad_activation;
   e.mask = d_axis_mask(args).mask;
   e.fills = args.out_fill == OutFill::kZero;
+  e.vectors = e.has_vectors();
   return e;
 }
 
@@ -80,7 +81,7 @@ Input<E> b_input(const GemmArgs& args) {
 // Room for a copy of an operand, its lines or depths at 16-byte boundaries.
 template <class E>
 void take_copy(std::int32_t lines, std::int32_t depth, Major major, Arena* arena,
-               typename CopyKernel<E>::Params* copy) {
+               OperandCopy<E>* copy) {
   const std::int64_t inner = round_up(major == Major::kDepth ? depth : lines, 32);
   copy->lines = lines;
   copy->depth = depth;
@@ -104,8 +105,9 @@ class Call {
     product_.epilogue = make_epilogue<E>(args);
     if (config_.path == GemmPath::kNone) return;
     if (config_.path == GemmPath::kCompact) take_axes(arena);
-    if (config_.copies_a) take_copies(extents_.m, config_.a_major, arena, &copy_a_, &product_.a);
-    if (config_.copies_b) take_copies(extents_.n, config_.b_major, arena, &copy_b_, &product_.b);
+    OperandCopy<E>* const copies = copies_.copies;
+    if (config_.copies_a) take_copies(extents_.m, config_.a_major, arena, copies, &product_.a);
+    if (config_.copies_b) take_copies(extents_.n, config_.b_major, arena, copies + 1, &product_.b);
     describe_copies();
     if (config_.family == Family::kLibrary) {
       library_bytes_ = dense_workspace_bytes(device.arch);
@@ -115,14 +117,10 @@ class Call {
     lists_ = config_.path == GemmPath::kPruned
                  ? plan_lists(config_, args, arena)
                  : plan_whole_lists(config_, extents_.m, extents_.n, extents_.k, lengths_, arena);
-    product_.lists = work_lists(lists_);
-    // Sums of units of depth meet in memory, and compacted ones are to be spread.
-    if (config_.lists == Lists::kDepth || config_.path == GemmPath::kCompact) {
+    if (config_.lists == Lists::kDepth) {  // sums of units of depth meet in memory
       product_.staging.row_stride = round_up(extents_.n, 32);
       product_.staging.data = arena->take<Sum>(extents_.m * product_.staging.row_stride);
-      product_.staging.adds = config_.lists == Lists::kDepth;
-    }
-    if (config_.path == GemmPath::kPruned && config_.lists != Lists::kDepth) {
+    } else if (config_.path == GemmPath::kPruned || config_.path == GemmPath::kCompact) {
       product_.epilogue.mask = {};  // no list holds what it drops, but to fill it
     }
   }
@@ -136,13 +134,13 @@ class Call {
       return multiply_dense(dense_call(), library_memory_, library_bytes_, stream);
     }
     DROPGEMM_RETURN_IF_ERROR(build_lists(device_, lists_, stream));
-    if (product_.staging.adds) {
+    if (product_.staging.data != nullptr) {
       DROPGEMM_RETURN_IF_ERROR(fill_zero(
           product_.staging.data,
           static_cast<std::size_t>(extents_.m * product_.staging.row_stride) * sizeof(Sum),
           stream));
     }
-    DROPGEMM_RETURN_IF_ERROR(multiply(stream));
+    DROPGEMM_RETURN_IF_ERROR(multiply_in_turns(stream));
     return product_.staging.data != nullptr ? finish(stream) : Status();
   }
 
@@ -161,20 +159,23 @@ class Call {
       return mask.present() && mask.first_tile() >= first_extent ? flipped(mask) : AxisMask{};
     };
     const auto [m, n, k] = extents_;
-    axes_[0] = {first(a, k), first(d, n), m};
-    axes_[1] = {first(b, k), second(d, m), n};
-    axes_[2] = {second(a, m), second(b, n), k};
+    axes_[0] = {first(a, k), first(d, n), true, m};
+    axes_[1] = {first(b, k), second(d, m), true, n};
+    axes_[2] = {second(a, m), second(b, n), false, k};
     std::int32_t* const counts = arena->take<std::int32_t>(3);
     lengths_ = counts;
     for (std::int32_t i = 0; i < 3; ++i) {
+      axes_[i].count = counts != nullptr ? counts + i : nullptr;
+      if (!axes_[i].present()) continue;
       axes_[i].index = arena->take<std::int32_t>(axes_[i].extent);
       axes_[i].position = arena->take<std::int32_t>(axes_[i].extent);
-      axes_[i].count = counts != nullptr ? counts + i : nullptr;
     }
+    product_.rows = {axes_[0].position, axes_[0].index, axes_[0].count};
+    product_.cols = {axes_[1].position, axes_[1].index, axes_[1].count};
   }
 
-  void take_copies(std::int32_t lines, Major major, Arena* arena,
-                   typename CopyKernel<E>::Params* copy, Input<E>* input) {
+  void take_copies(std::int32_t lines, Major major, Arena* arena, OperandCopy<E>* copy,
+                   Input<E>* input) {
     copy->from = *input;
     copy->granule = config_.granule_k;
     take_copy<E>(lines, extents_.k, major, arena, copy);
@@ -182,31 +183,36 @@ class Call {
   }
 
   void describe_copies() {
+    OperandCopy<E>&a = copies_.copies[0], &b = copies_.copies[1];
     if (config_.path == GemmPath::kSelect && !args_.dropped_are_zero) {
-      copy_a_.mask = a_axis_mask(args_);
-      copy_b_.mask = b_axis_mask(args_);
+      a.mask = a_axis_mask(args_);
+      b.mask = b_axis_mask(args_);
     }
     if (config_.path != GemmPath::kCompact) return;
-    copy_a_.line_index = axes_[0].index, copy_a_.line_count = axes_[0].count;
-    copy_b_.line_index = axes_[1].index, copy_b_.line_count = axes_[1].count;
-    copy_a_.depth_index = copy_b_.depth_index = axes_[2].index;
-    copy_a_.depth_count = copy_b_.depth_count = axes_[2].count;
+    a.line_index = axes_[0].index, a.line_count = axes_[0].count;
+    b.line_index = axes_[1].index, b.line_count = axes_[1].count;
+    a.depth_index = b.depth_index = axes_[2].index;
+    a.depth_count = b.depth_count = axes_[2].count;
   }
 
-  Status copy(const typename CopyKernel<E>::Params& params, void* stream) const {
-    const std::int32_t outer = params.depth_stride == 1 ? params.lines : params.depth;
-    return launch<CopyKernel<E>>(grid_of(device_, outer, 1), 0, stream, params);
+  Status find_kept_axes(void* stream) const {
+    using Kernel = KeptAxesKernel;
+    const std::int32_t longest = std::max({extents_.m, extents_.n, extents_.k});
+    const std::int32_t parts = (longest + Kernel::kPart - 1) / Kernel::kPart;
+    return launch<Kernel>(3 * parts, Kernel::kShared, stream, {{axes_[0], axes_[1], axes_[2]}});
+  }
+
+  Status copy(void* stream) const {
+    std::int64_t rows = 0;
+    for (const OperandCopy<E>& each : copies_.copies) {
+      if (each.to != nullptr) rows += each.depth_stride == 1 ? each.lines : each.depth;
+    }
+    return launch<CopyKernel<E>>(grid_of(device_, rows, CopyKernel<E>::kRows), 0, stream, copies_);
   }
 
   Status prepare(void* stream) const {
-    if (config_.path == GemmPath::kCompact) {
-      const KeptAxesKernel::Params params = {{axes_[0], axes_[1], axes_[2]}};
-      constexpr std::size_t kShared = KeptAxesKernel::kThreads / kWarp * sizeof(std::int32_t);
-      DROPGEMM_RETURN_IF_ERROR(launch<KeptAxesKernel>(3, kShared, stream, params));
-    }
-    if (config_.copies_a) DROPGEMM_RETURN_IF_ERROR(copy(copy_a_, stream));
-    if (config_.copies_b) DROPGEMM_RETURN_IF_ERROR(copy(copy_b_, stream));
-    return {};
+    if (config_.path == GemmPath::kCompact) DROPGEMM_RETURN_IF_ERROR(find_kept_axes(stream));
+    return config_.copies_a || config_.copies_b ? copy(stream) : Status();
   }
 
   // A persistent grid: one block a multiprocessor walks over the items.
@@ -246,27 +252,38 @@ class Call {
     return call;
   }
 
-  template <Major kMajorA, Major kMajorB>
-  Status multiply_sm80(void* stream) const {
-    return launch<Sm80Kernel<E, kMajorA, kMajorB>>(blocks(), sm80_shared<E>(), stream, product_);
+  Status multiply_in_turns(void* stream) const {
+    Product<E> product = product_;
+    for (std::int32_t turn = 0; turn < config_.turns; ++turn) {
+      product.lists = work_lists(lists_, turn);
+      DROPGEMM_RETURN_IF_ERROR(multiply(product, stream));
+    }
+    return {};
   }
 
-  Status multiply(void* stream) const {
+  template <Major kMajorA, Major kMajorB>
+  Status multiply_sm80(const Product<E>& product, void* stream) const {
+    return launch<Sm80Kernel<E, kMajorA, kMajorB>>(blocks(), sm80_shared<E>(), stream, product);
+  }
+
+  Status multiply(const Product<E>& product, void* stream) const {
     if constexpr (std::is_same_v<E, float> || std::is_same_v<E, double>) {
       if (config_.family == Family::kSimt) {
-        return launch<SimtKernel<E>>(blocks(), simt_shared<E>(), stream, product_);
+        return launch<SimtKernel<E>>(blocks(), simt_shared<E>(), stream, product);
       }
     }
     if constexpr (!std::is_same_v<E, double>) {
       if (config_.family == Family::kSm90) {
-        return run_sm90(device_, config_, product_, most_items(lists_), stream);
+        return run_sm90(device_, config_, product, most_items(lists_), stream);
       }
       constexpr Major kK = Major::kDepth, kL = Major::kLine;
       const bool by_line = config_.b_major == kL;
       if (config_.a_major == kK) {
-        return by_line ? multiply_sm80<kK, kL>(stream) : multiply_sm80<kK, kK>(stream);
+        return by_line ? multiply_sm80<kK, kL>(product, stream)
+                       : multiply_sm80<kK, kK>(product, stream);
       }
-      return by_line ? multiply_sm80<kL, kL>(stream) : multiply_sm80<kL, kK>(stream);
+      return by_line ? multiply_sm80<kL, kL>(product, stream)
+                     : multiply_sm80<kL, kK>(product, stream);
     }
     return {StatusCode::kUnsupported, "cuda: no kernel for " + to_string(config_)};
   }
@@ -276,10 +293,6 @@ class Call {
     params.m = extents_.m, params.n = extents_.n;
     params.epilogue = product_.epilogue;
     params.staging = product_.staging;
-    if (config_.path == GemmPath::kCompact) {
-      params.row_position = axes_[0].position;
-      params.col_position = axes_[1].position;
-    }
     return launch<FinishKernel<E>>(grid_of(device_, std::max(extents_.m, extents_.n), 1), 0, stream,
                                    params);
   }
@@ -307,7 +320,7 @@ class Call {
   const std::int32_t* lengths_ = nullptr;
   char* library_memory_ = nullptr;
   std::size_t library_bytes_ = 0;
-  typename CopyKernel<E>::Params copy_a_, copy_b_;
+  typename CopyKernel<E>::Params copies_;
 };
 
 // Calls use(E()) with the type of the arguments' elements.

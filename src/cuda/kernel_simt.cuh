@@ -74,6 +74,30 @@ DROPGEMM_DEVICE void simt_add(const E* a, const E* b, std::int32_t row, std::int
   }
 }
 
+// The sums of an item, of which a thread has kPer x kPer.
+template <class E>
+DROPGEMM_DEVICE void simt_multiply(const Product<E>& p, const WorkItem& item, E* tile_a, E* tile_b,
+                                   std::int32_t thread,
+                                   E (&sums)[SimtKernel<E>::kPer][SimtKernel<E>::kPer]) {
+  constexpr std::int32_t kParts = 32 / SimtKernel<E>::kDepth;
+  SimtLoader<E> a{p.a, p.lists.m_ids + item.m_begin, p.m, p.k, p.a.depth_stride == 1, thread, {}};
+  SimtLoader<E> b{p.b, p.lists.n_ids + item.n_begin, p.n, p.k, p.b.depth_stride == 1, thread, {}};
+  const std::int32_t* const k_ids = p.lists.k_ids + item.k_begin;
+  a.load(k_ids[0], 0);
+  b.load(k_ids[0], 0);
+  for (std::int32_t part = 1; part <= kParts * item.k_count; ++part) {
+    a.store(tile_a);
+    b.store(tile_b);
+    sync_block();
+    if (part < kParts * item.k_count) {
+      a.load(k_ids[part / kParts], part % kParts);
+      b.load(k_ids[part / kParts], part % kParts);
+    }
+    simt_add<E>(tile_a, tile_b, thread / 16, thread % 16, sums);
+    sync_block();
+  }
+}
+
 template <class E>
 DROPGEMM_DEVICE void SimtKernel<E>::run(const Params& p, const Block& block) {
   using Store = TileStore<E, kSide, kSide, kThreads>;
@@ -88,39 +112,19 @@ DROPGEMM_DEVICE void SimtKernel<E>::run(const Params& p, const Block& block) {
     if (index >= num_items) break;
     const WorkItem item = p.lists.items[index];
     const Store store{p, item, block};
-    if (item.k_count <= 0) {
-      store.nothing(factors);
-      continue;
-    }
-    SimtLoader<E> a{
-        p.a, p.lists.m_ids + item.m_begin, p.m, p.k, p.a.depth_stride == 1, block.thread, {}};
-    SimtLoader<E> b{
-        p.b, p.lists.n_ids + item.n_begin, p.n, p.k, p.b.depth_stride == 1, block.thread, {}};
-    const std::int32_t* const k_ids = p.lists.k_ids + item.k_begin;
-    E sums[kPer][kPer] = {};
-    constexpr std::int32_t kParts = 32 / kDepth;
-    a.load(k_ids[0], 0);
-    b.load(k_ids[0], 0);
-    for (std::int32_t part = 1; part <= kParts * item.k_count; ++part) {
-      a.store(tile_a);
-      b.store(tile_b);
-      sync_block();
-      if (part < kParts * item.k_count) {
-        a.load(k_ids[part / kParts], part % kParts);
-        b.load(k_ids[part / kParts], part % kParts);
-      }
-      simt_add<E>(tile_a, tile_b, row, col, sums);
-      sync_block();
-    }
-    DROPGEMM_UNROLL
-    for (std::int32_t i = 0; i < kPer; ++i) {
+    if (item.k_count > 0) {
+      E sums[kPer][kPer] = {};
+      simt_multiply<E>(p, item, tile_a, tile_b, block.thread, sums);
       DROPGEMM_UNROLL
-      for (std::int32_t j = 0; j < kPer; ++j) {
-        tile_a[simt_place<E>(row, i) * kStride + simt_place<E>(col, j)] = sums[i][j];
+      for (std::int32_t i = 0; i < kPer; ++i) {
+        DROPGEMM_UNROLL
+        for (std::int32_t j = 0; j < kPer; ++j) {
+          tile_a[simt_place<E>(row, i) * kStride + simt_place<E>(col, j)] = sums[i][j];
+        }
       }
+      sync_block();
     }
-    sync_block();
-    store.sums(factors, tile_a);
+    store.write(factors, item.k_count > 0 ? tile_a : nullptr);
     sync_block();
   }
 }

@@ -191,40 +191,38 @@ DROPGEMM_DEVICE void Sm80Kernel<E, kMajorA, kMajorB, Order>::run(const Params& p
     if (index >= num_items) break;
     const WorkItem item = p.lists.items[index];
     const Store store{p, item, block};
-    if (item.k_count <= 0) {
-      store.nothing(factors);
-      continue;
-    }
-    load_a.set_lines(p.lists.m_ids + item.m_begin, p.m);
-    load_b.set_lines(p.lists.n_ids + item.n_begin, p.n);
-    const std::int32_t* const k_ids = p.lists.k_ids + item.k_begin;
-    // Groups are committed past the end too, so that counting them stays simple.
-    const auto load_step = [&](std::int32_t step, std::int32_t stage) {
-      if (step < item.k_count) {
-        const std::int32_t id = k_ids[step];
-        load_a.load(block.shared + 2 * stage * kTileBytes, id);
-        load_b.load(block.shared + (2 * stage + 1) * kTileBytes, id);
+    if (item.k_count > 0) {
+      load_a.set_lines(p.lists.m_ids + item.m_begin, p.m);
+      load_b.set_lines(p.lists.n_ids + item.n_begin, p.n);
+      const std::int32_t* const k_ids = p.lists.k_ids + item.k_begin;
+      // Groups are committed past the end too, so that counting them stays simple.
+      const auto load_step = [&](std::int32_t step, std::int32_t stage) {
+        if (step < item.k_count) {
+          const std::int32_t id = k_ids[step];
+          load_a.load(block.shared + 2 * stage * kTileBytes, id);
+          load_b.load(block.shared + (2 * stage + 1) * kTileBytes, id);
+        }
+        cp_async_commit();
+      };
+      DROPGEMM_UNROLL
+      for (std::int32_t step = 0; step < kStages - 1; ++step) load_step(step, step);
+      sums.clear();
+      std::int32_t read = 0, write = kStages - 1;
+      for (std::int32_t step = 0; step < item.k_count; ++step) {
+        // The stage has arrived for all, and all have read the one that is written next.
+        Order::template wait<kStages - 2>();
+        Order::barrier();
+        load_step(step + kStages - 1, write);
+        sums.add(block.shared + 2 * read * kTileBytes, block.shared + (2 * read + 1) * kTileBytes);
+        read = read + 1 == kStages ? 0 : read + 1;
+        write = write + 1 == kStages ? 0 : write + 1;
       }
-      cp_async_commit();
-    };
-    DROPGEMM_UNROLL
-    for (std::int32_t step = 0; step < kStages - 1; ++step) load_step(step, step);
-    sums.clear();
-    std::int32_t read = 0, write = kStages - 1;
-    for (std::int32_t step = 0; step < item.k_count; ++step) {
-      // The stage has arrived for all, and all have read the one that is written next.
-      Order::template wait<kStages - 2>();
-      Order::barrier();
-      load_step(step + kStages - 1, write);
-      sums.add(block.shared + 2 * read * kTileBytes, block.shared + (2 * read + 1) * kTileBytes);
-      read = read + 1 == kStages ? 0 : read + 1;
-      write = write + 1 == kStages ? 0 : write + 1;
+      cp_async_wait<0>();
+      sync_block();
+      sums.write(out, Store::kSumStride);
+      sync_block();
     }
-    cp_async_wait<0>();
-    sync_block();
-    sums.write(out, Store::kSumStride);
-    sync_block();
-    store.sums(factors, out);
+    store.write(factors, item.k_count > 0 ? out : nullptr);
     sync_block();
   }
 }

@@ -139,11 +139,10 @@ bool writes_boxes(const Product<E>& product) {
 
 template <class E>
 Sm90Store store_of(const Product<E>& product) {
-  if (product.staging.data != nullptr) {
-    return product.staging.adds ? Sm90Store::kAddSums : Sm90Store::kSums;
-  }
-  return writes_boxes(product) && tma_takes(target_of(product)) ? Sm90Store::kBoxes
-                                                                : Sm90Store::kElements;
+  if (product.staging.data != nullptr) return Sm90Store::kAddSums;
+  const bool boxes =
+      !product.spreads() && writes_boxes(product) && tma_takes(target_of(product));
+  return boxes ? Sm90Store::kBoxes : Sm90Store::kElements;
 }
 
 template <class E>

@@ -7,6 +7,7 @@
 #include "cuda/config.h"
 #include "cuda/layout.h"
 #include "cuda/runtime.h"
+#include "cuda/spread.h"
 #include "cuda/tma.h"
 #include "cuda/work.h"
 
@@ -142,12 +143,14 @@ constexpr std::int32_t sm90_thread_row(std::int32_t thread) {
 }
 constexpr std::int32_t sm90_thread_col(std::int32_t thread) { return thread % 4 * 2; }
 
+// What a warp writes at a time where sums leave as elements.
+constexpr std::int32_t kSm90SlabRows = 16, kSm90SlabCols = 64;
+
 // How sums leave the kernel.
 enum class Sm90Store : std::int32_t {
   kBoxes = 0,     // D through tensor maps: scale, bias, ReLU and its derivative
-  kSums = 1,      // float32 sums to the staging, through tensor maps
-  kAddSums = 2,   // the same, added to what is there
-  kElements = 3,  // D by ordinary writes: the whole epilogue, any strides
+  kAddSums = 1,   // float32 sums added to the staging, through tensor maps
+  kElements = 2,  // D by ordinary writes: the whole epilogue, any strides, compacted sums
 };
 
 template <class E>

@@ -18,7 +18,7 @@ class TileStore {
   static constexpr Sm90Tile kTile = Core::kTile;
   static constexpr int kN = kTile.block_n();
   static constexpr int kTurns = kTile.block_m() / (kSm90Consumers * kStoreRows);
-  static constexpr int kSlabCols = 64;  // of float32 sums, 16 rows a warp: what store() reads
+  static constexpr int kSlabRows = kSm90SlabRows, kSlabCols = kSm90SlabCols;  // float32 sums
   static constexpr int kBufferBytes = kStoreRows * kSwizzleBytes;
   using Sums = typename Core::Sums;
 
@@ -45,9 +45,6 @@ class TileStore {
         } else {
           write_boxes<E, false>(sums, place, Finished<false>{*this});
         }
-        return;
-      case Sm90Store::kSums:
-        write_boxes<float, false>(sums, place, Raw{});
         return;
       case Sm90Store::kAddSums:
         if (k_count > 0) write_boxes<float, true>(sums, place, Raw{});
@@ -209,53 +206,100 @@ class TileStore {
   }
 
   DROPGEMM_DEVICE void write_elements(const Sums& sums, const Place& place, bool dropped) {
-    DROPGEMM_UNROLL
-    for (int turn = 0; turn < kTurns; ++turn) {
+    constexpr int kAcross = kN / kSlabCols, kSlabs = kTurns * kAcross;
+    // One body for all slabs; which registers one is made of is known as it compiles.
+    DROPGEMM_NO_UNROLL
+    for (int current = 0; current < kSlabs; ++current) {
+      const int thread = computed_here(thread_), warp = thread / kWarp;
+      float* const slab = reinterpret_cast<float*>(shared_.buffers) + warp * kSlabRows * kSlabCols;
+      sync_warp();
       DROPGEMM_UNROLL
-      for (int first_col = 0; first_col < kN; first_col += kSlabCols) {
-        const int thread = computed_here(thread_), warp = thread / kWarp, lane = thread % kWarp;
-        float* const slab = reinterpret_cast<float*>(shared_.buffers) + warp * 16 * kSlabCols;
-        sync_warp();
-        DROPGEMM_UNROLL
-        for (int eight = 0; eight < kSlabCols / 8; ++eight) {
-          DROPGEMM_UNROLL
-          for (int half = 0; half < 2; ++half) {
-            const int held = first_col / 8 + eight;
-            const int to = slab_offset(lane / 4 + 8 * half, 8 * eight + sm90_thread_col(thread));
-            *reinterpret_cast<Two<float>*>(slab + to) = {Core::at(sums, turn, held, half, 0),
-                                                         Core::at(sums, turn, held, half, 1)};
-          }
-        }
-        sync_warp();
-        write_slab(slab, place, sm90_first_row(turn, group_) + warp * 16, first_col + lane,
-                   dropped);
+      for (int i = 0; i < kSlabs; ++i) {
+        if (i == current) fill_slab(sums, i / kAcross, i % kAcross * kSlabCols, thread, slab);
       }
+      sync_warp();
+      write_slab(slab, place, sm90_first_row(current / kAcross, group_) + warp * kSlabRows,
+                 current % kAcross * kSlabCols, dropped);
     }
     sync_warp();  // wgmma wants its lanes together again
   }
 
-  // A lane writes columns `col` and col + 32 of the block's tile, of 16 rows.
-  DROPGEMM_DEVICE void write_slab(const float* slab, const Place& place, int first_row, int col,
-                                  bool dropped) const {
+  static DROPGEMM_DEVICE void fill_slab(const Sums& sums, int turn, int first_col, int thread,
+                                        float* slab) {
+    const int lane = thread % kWarp;
+    DROPGEMM_UNROLL
+    for (int eight = 0; eight < kSlabCols / 8; ++eight) {
+      DROPGEMM_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        const int held = first_col / 8 + eight;
+        const int to = slab_offset(lane / 4 + 8 * half, 8 * eight + sm90_thread_col(thread));
+        *reinterpret_cast<Two<float>*>(slab + to) = {Core::at(sums, turn, held, half, 0),
+                                                     Core::at(sums, turn, held, half, 1)};
+      }
+    }
+  }
+
+  // Rows and columns of the block's tile from these on, by a warp.
+  DROPGEMM_DEVICE void write_slab(const float* slab, const Place& place, int first_row,
+                                  int first_col, bool dropped) const {
     const std::int32_t id = read(place.m_ids + first_row / kTile.granule_m);
     if (id < 0) return;
     const std::int32_t row = coordinate(id, kTile.granule_m, first_row);
-    const std::int32_t left = params_.product.m - row, rows = left < 16 ? left : 16;
+    if (params_.product.spreads()) {
+      spread_slab(slab, place, row, first_col);
+    } else {
+      store_slab(slab, place, row, first_col, dropped);
+    }
+  }
+
+  // A lane writes neighbours, 16 bytes or one, of some rows.
+  DROPGEMM_DEVICE void store_slab(const float* slab, const Place& place, std::int32_t row,
+                                  int first_col, bool dropped) const {
+    constexpr int kVector = Epilogue<E>::kVector;
+    const int wide = epilogue_.vectors ? kVector : 1;
+    const int across = wide > 1 ? kSlabCols / kVector : kWarp;
+    const int left = params_.product.m - row, rows = left < kSlabRows ? left : kSlabRows;
     DROPGEMM_NO_UNROLL
-    for (int half = 0; half < kSlabCols; half += kWarp) {
-      const std::int32_t n = read(place.n_ids + (col + half) / kTile.granule_n);
-      const std::int32_t at = coordinate(n, kTile.granule_n, col + half);
-      if (n < 0 || at >= params_.product.n) continue;
+    for (int first = 0; first < kSlabCols; first += across * wide) {
+      const int j = first + thread_ % across * wide;
+      const std::int32_t n = read(place.n_ids + (first_col + j) / kTile.granule_n);
+      const std::int32_t col = coordinate(n, kTile.granule_n, first_col + j);
+      if (n < 0 || col >= params_.product.n) continue;
       DROPGEMM_NO_UNROLL
-      for (int r = 0; r < rows; ++r) {
-        if (dropped) {
-          epilogue_.store_zero(row + r, at);
-        } else {
-          const float sum = slab[slab_offset(r, thread_ % kWarp + half)];
-          epilogue_.store(factors_, sum, row + r, at);
+      for (int r = thread_ % kWarp / across; r < rows; r += kWarp / across) {
+        const float* const sums = slab + slab_offset(r, j);  // of these neighbours
+        if (wide > 1 && col + wide <= params_.product.n) {
+          float values[kVector];
+          DROPGEMM_UNROLL
+          for (int e = 0; e < kVector; ++e) values[e] = sums[e];
+          const std::uint32_t kept = dropped ? 0 : Epilogue<E>::kKeepsAll;
+          epilogue_.store(factors_, values, kept, row + r, col);
+          continue;
+        }
+        DROPGEMM_NO_UNROLL
+        for (int e = 0; e < wide && col + e < params_.product.n; ++e) {
+          if (dropped) {
+            epilogue_.store_zero(row + r, col + e);
+          } else {
+            epilogue_.store(factors_, sums[e], row + r, col + e);
+          }
         }
       }
     }
+  }
+
+  // Of compacted sums, which name neighbours.
+  DROPGEMM_DEVICE void spread_slab(const float* slab, const Place& place, std::int32_t row,
+                                   int first_col) const {
+    const std::int32_t id = read(place.n_ids + first_col / kTile.granule_n);
+    if (id < 0) return;
+    const std::int32_t col = coordinate(id, kTile.granule_n, first_col);
+    const Product<E>& p = params_.product;
+    Spread<E>::write(
+        p, factors_, SpreadRange(p.rows, p.m, row, kSlabRows),
+        SpreadRange(p.cols, p.n, col, kSlabCols),
+        [slab](std::int32_t i, std::int32_t j) { return slab[slab_offset(i, j)]; },
+        thread_ % kWarp, kWarp);
   }
 
   const Sm90Params<E>& params_;

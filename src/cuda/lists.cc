@@ -80,6 +80,7 @@ ListParams describe(const GemmConfig& config, const GemmArgs& args) {
       p.x = m, p.y = n;
       p.x_kept = p.x_computed = {flipped(a), along_first(d, e.n)};
       p.y_kept = {flipped(b), along_second(d, e.m)};
+      p.turns = config.turns;
       break;
     case Lists::kPairs:
       p.owner = k, p.x = m, p.y = n;
@@ -124,7 +125,7 @@ void take_room(ListParams* p, Arena* arena) {
   p->x_ids = arena->take<std::int32_t>(room.x_ids);
   p->y_ids = arena->take<std::int32_t>(room.y_ids);
   p->items = arena->take<WorkItem>(room.items);
-  p->num_items = arena->take<std::int32_t>(1);
+  p->num_items = arena->take<std::int32_t>(p->turns);
   if (p->kind == Lists::kWhole) return;
   p->records = arena->take<ListRecord>(p->units);
   if (p->kind == Lists::kPairs) return;
@@ -153,7 +154,9 @@ bool lists_fit(const GemmConfig& config, const GemmArgs& args) {
   return std::max({room.owner_ids, room.x_ids, room.y_ids, room.items}) <= kMostIds;
 }
 
-std::int64_t most_items(const ListParams& params) { return room_of(params).items; }
+std::int64_t most_items(const ListParams& params) {
+  return params.turns > 1 ? params.turn_items() : room_of(params).items;
+}
 
 Status build_lists(const Device& device, const ListParams& p, void* stream) {
   constexpr std::int32_t kWarps = ListBitsKernel::kThreads / kWarp;
@@ -175,7 +178,7 @@ Status build_lists(const Device& device, const ListParams& p, void* stream) {
   return launch<ListFillKernel>(grid_of(device, p.units, 1), 0, stream, p);
 }
 
-WorkLists work_lists(const ListParams& p) {
+WorkLists work_lists(const ListParams& p, std::int32_t turn) {
   switch (p.kind) {
     case Lists::kRows:
       return {p.owner_ids, p.x_ids, p.y_ids, p.items, p.num_items};
@@ -186,7 +189,8 @@ WorkLists work_lists(const ListParams& p) {
     case Lists::kWhole:
       break;
   }
-  return {p.x_ids, p.y_ids, p.owner_ids, p.items, p.num_items};
+  const WorkItem* const items = p.items + std::int64_t{turn} * p.turn_items();
+  return {p.x_ids, p.y_ids, p.owner_ids, items, p.num_items + turn};
 }
 
 }  // namespace dropgemm::cuda

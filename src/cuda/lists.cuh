@@ -119,8 +119,25 @@ DROPGEMM_DEVICE std::int32_t bucket_of(std::int32_t steps, std::int32_t most_ste
              : kLast - static_cast<std::int32_t>(std::int64_t{steps} * kLast / most_steps);
 }
 
+// Each unit's items at a place of their own, counted by themselves.
+template <std::int32_t kThreads>
+DROPGEMM_DEVICE void list_turns(const ListParams& p, const Block& block) {
+  auto* const owner_end = reinterpret_cast<std::int32_t*>(block.shared);
+  if (block.thread == 0) *owner_end = 0;
+  sync_block();
+  for (std::int32_t u = block.thread; u < p.units; u += kThreads) {
+    ListRecord* const r = p.records + u;
+    const bool represents = r->representative == u;
+    p.num_items[u] = represents ? r->items[0] : 0;
+    if (!represents) continue;
+    r->item_begin[0] = u * p.turn_items();
+    r->owner_begin = atomic_add(owner_end, p.owner.padded(r->granules));
+  }
+}
+
 template <std::int32_t kThreads>
 DROPGEMM_DEVICE void list_places(const ListParams& p, const Block& block) {
+  if (p.turns > 1) return list_turns<kThreads>(p, block);
   static_assert(kThreads >= kListBuckets, "a thread a bucket");
   auto* const begins = reinterpret_cast<std::int32_t*>(block.shared);  // [kListBuckets], then sums
   std::int32_t* const sums = begins + kListBuckets;
@@ -362,7 +379,12 @@ DROPGEMM_DEVICE void ListWholeKernel::run(const Params& p, const Block& block) {
     if (p.lengths == nullptr) return axis.granules();
     return (p.lengths[which] + axis.granule - 1) / axis.granule;
   };
-  const std::int32_t m = granules(p.x, 0), n = granules(p.y, 1), k = granules(p.owner, 2);
+  // Where nothing is kept, one tile still answers for the rows or columns of D.
+  const auto lines = [&](const ListAxis& axis, std::int32_t which) {
+    const std::int32_t count = granules(axis, which);
+    return count > 0 ? count : 1;
+  };
+  const std::int32_t m = lines(p.x, 0), n = lines(p.y, 1), k = granules(p.owner, 2);
   fill_identity(p.x, m, first, stride, p.x_ids);
   fill_identity(p.y, n, first, stride, p.y_ids);
   fill_identity(p.owner, k, first, stride, p.owner_ids);

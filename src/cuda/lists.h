@@ -11,7 +11,8 @@
 //   kDepth   K      M  N  kept M tiles by kept N tiles, over the class's own depth
 //
 // kWhole is one list of everything along each axis; kPairs has a list of depth for each output
-// tile. Bits are compacted by ballot and popc, a warp a line.
+// tile. Where sums of kDepth have to be the same at every call each unit has its items to itself,
+// and they take turns. Bits are compacted by ballot and popc, a warp a line.
 #pragma once
 
 #include <cstdint>
@@ -74,14 +75,19 @@ struct ListParams {
   AxisBits x_computed, x_kept, y_kept;
   AxisMask d;                             // of kPairs: (M, N)
   bool lists_zeros = false;               // dropped tiles become items
+  std::int32_t turns = 1;                 // of kDepth: 1, or one a unit
   const std::int32_t* lengths = nullptr;  // of kWhole: M, N, K, where the device alone knows them
 
   std::uint32_t* bits = nullptr;  // [units][x_words + x_words + y_words]: computed and kept, kept
   ListRecord* records = nullptr;  // [units]
   std::int32_t *owner_ids = nullptr, *x_ids = nullptr, *y_ids = nullptr;
   WorkItem* items = nullptr;
-  std::int32_t* num_items = nullptr;
+  std::int32_t* num_items = nullptr;  // [turns]
 
+  // Room for the items of one turn.
+  [[nodiscard]] DROPGEMM_DEVICE std::int32_t turn_items() const {
+    return x.tiles(x.granules()) * y.tiles(y.granules());
+  }
   [[nodiscard]] DROPGEMM_DEVICE std::int32_t x_words() const { return (x.granules() + 31) / 32; }
   [[nodiscard]] DROPGEMM_DEVICE std::int32_t y_words() const { return (y.granules() + 31) / 32; }
   [[nodiscard]] DROPGEMM_DEVICE std::int32_t row_words() const { return 2 * x_words() + y_words(); }
@@ -104,8 +110,8 @@ struct ListParams {
 [[nodiscard]] bool lists_fit(const GemmConfig& config, const GemmArgs& args);
 
 Status build_lists(const Device& device, const ListParams& params, void* stream);
-[[nodiscard]] WorkLists work_lists(const ListParams& params);
-// The most items that there can be, for the size of a grid.
+[[nodiscard]] WorkLists work_lists(const ListParams& params, std::int32_t turn = 0);
+// The most items that a turn can have, for the size of a grid.
 [[nodiscard]] std::int64_t most_items(const ListParams& params);
 
 // Place `i` of rows x cols tiles: bands of columns, so that tiles which run at the same time share

@@ -58,4 +58,11 @@ struct Number<Float16> {
 #endif
 };
 
+// Neighbours that are loaded and stored at once.
+template <class E>
+struct alignas(16) Vector {
+  static constexpr std::int32_t kCount = 16 / sizeof(E);
+  E elements[kCount];
+};
+
 }  // namespace dropgemm::cuda

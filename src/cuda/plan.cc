@@ -19,6 +19,10 @@ constexpr double kGather = 1.12;        // tiles of gathered granules, over the 
 constexpr double kCopyElement = 350;    // of an operand: read, selected or gathered, written, read
 constexpr double kFinishElement = 875;  // of D: zeroed, read again as float32, written
 constexpr double kAddElement = 500;     // of D, by each unit of K that keeps it
+// Units of K that take turns, where sums are to be the same at every call: so many at most, and
+// what could be multiplied in the time that one waits for the other.
+constexpr std::int64_t kMostTurns = 32;
+constexpr double kTurn = 1e9;
 
 double keep_hint(const TileMaskView* mask) { return mask != nullptr ? mask->keep_hint : 1.0; }
 
@@ -63,10 +67,11 @@ double time_selecting(const GemmArgs& args, const GemmShape& s) {
 }
 
 double time_compacting(const GemmArgs& args, const GemmShape& s, double work) {
-  double time = work + kWalkLists + kFinishElement / static_cast<double>(s.k);
-  time += kCopyElement / static_cast<double>(s.n) * keep_hint(args.a_mask);
-  time += kCopyElement / static_cast<double>(s.m) * keep_hint(args.b_mask);
-  return time;
+  // Lines are read whole, where not all of their elements are kept; what is kept is written.
+  const auto copied = [](const TileMaskView* mask) { return (1 + keep_hint(mask)) / 2; };
+  return kGather * work + kWalkLists +
+         kCopyElement / static_cast<double>(s.n) * copied(args.a_mask) +
+         kCopyElement / static_cast<double>(s.m) * copied(args.b_mask);
 }
 
 // How much of a tile the units of its owner fill, if no two of them keep the same. A mask of
@@ -76,13 +81,18 @@ double fill_of(std::int64_t unit, std::int64_t extent) {
   return std::min(1.0, static_cast<double>(unit) / least);
 }
 
-double time_pruning(const Masks& masks, Lists lists, double work) {
+double time_pruning(const GemmArgs& args, const Masks& masks, Lists lists, double work) {
   double time = kGather * work;
   if (lists == Lists::kRows && masks.a.present()) time /= fill_of(masks.m.size(), masks.s.m);
   if (lists == Lists::kCols && masks.d.present()) time /= fill_of(masks.n.size(), masks.s.n);
   if (lists == Lists::kDepth) {
     time += kFinishElement / static_cast<double>(masks.s.k) +
             kAddElement * work / static_cast<double>(masks.k.size());
+    const GemmShape& s = masks.s;
+    if (args.deterministic) {
+      const auto products = static_cast<double>(s.m) * static_cast<double>(s.n);
+      time += kTurn / (products * static_cast<double>(masks.k.size()));
+    }
   }
   return time + kWalkLists;
 }
@@ -93,9 +103,9 @@ struct Pruning {
   Lists lists = Lists::kWhole;
   double time = 0;
 
-  void offer(bool allowed, const Masks& masks, Lists shape, double work) {
+  void offer(bool allowed, const GemmArgs& args, const Masks& masks, Lists shape, double work) {
     if (!allowed) return;
-    const double expected = time_pruning(masks, shape, work);
+    const double expected = time_pruning(args, masks, shape, work);
     if (possible && time <= expected) return;
     *this = {true, shape, expected};
   }
@@ -104,10 +114,11 @@ struct Pruning {
 Pruning prune(const GemmArgs& args, const Masks& masks, double work) {
   Pruning best;
   const bool fits = masks.fit_granules();
-  best.offer(fits && masks.b_is_vector, masks, Lists::kRows, work);
-  best.offer(fits && masks.a_is_vector, masks, Lists::kCols, work);
-  best.offer(fits && masks.d_is_vector && !args.deterministic, masks, Lists::kDepth, work);
-  best.offer(masks.fit_tiles(), masks, Lists::kPairs, work);
+  const bool in_order = !args.deterministic || masks.s.k <= kMostTurns * masks.k.size();
+  best.offer(fits && masks.b_is_vector, args, masks, Lists::kRows, work);
+  best.offer(fits && masks.a_is_vector, args, masks, Lists::kCols, work);
+  best.offer(fits && masks.d_is_vector && in_order, args, masks, Lists::kDepth, work);
+  best.offer(masks.fit_tiles(), args, masks, Lists::kPairs, work);
   return best;
 }
 

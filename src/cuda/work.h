@@ -52,12 +52,24 @@ struct Input {
   std::int64_t depth_stride = 1;  // from one k to the next
 };
 
-// Sums that wait for their epilogue: row-major [m, n].
+// Sums that wait for their epilogue, added to what is there since items share tiles, in any order:
+// row-major [m, n].
 template <class Sum>
 struct Staging {
   Sum* data = nullptr;  // null: the kernel applies the epilogue and writes D itself
   std::int64_t row_stride = 0;
-  bool adds = false;  // to what is there, since items share tiles (in any order)
+};
+
+// Where rows and columns of D have their sums, of a product whose operands were compacted: items
+// count kept ones, and each writes all of D from its own first row and column up to the next
+// item's, what has no sums along with the rest.
+constexpr std::int32_t kNoSum = -1;  // in place of a position: kept, but nothing was multiplied
+constexpr std::int32_t kZero = -2;   // dropped
+struct SpreadAxis {
+  // Of each row of D (or column), its position among the kept ones; and its inverse. Null: in
+  // place.
+  const std::int32_t *position = nullptr, *index = nullptr;
+  const std::int32_t* count = nullptr;  // how many are kept; null: D has no such axis
 };
 
 // The parameters of every family of kernels.
@@ -68,6 +80,9 @@ struct Product {
   WorkLists lists;
   Epilogue<E> epilogue;
   Staging<typename Number<E>::Sum> staging;
+  SpreadAxis rows, cols;  // without a count: items write the rows and columns that they name
+
+  [[nodiscard]] DROPGEMM_DEVICE bool spreads() const { return rows.count != nullptr; }
 };
 
 }  // namespace dropgemm::cuda

@@ -259,6 +259,15 @@ TEST_P(CompactTest, RowsOfManyWords) {
       check_both(c);
     }
   }
+  // One row alone, which is shared out along itself.
+  for (const bool transposed : {false, true}) {
+    CompactCase c = {1, 40001, {1, 1}, CompactAxis::kCols};
+    c.transposed = transposed, c.spare = 3;
+    check_both(c);
+    c = {60002, 1, {3, 1}, CompactAxis::kRows};
+    c.transposed = transposed;
+    check_both(c);
+  }
 }
 
 // However the work is shared out, and large enough that it is.

@@ -76,7 +76,11 @@ inline std::vector<PathCase> path_cases() {
   rows.a_tile = {136, 1, 2, 1}, rows.d_tile = {136, 1, 3, 0}, rows.keep = 1.0, rows.bias = true;
   all.push_back({"compact whole", rows});
   weights.d_tile = {}, weights.deterministic = true;
-  all.push_back({"select whole", weights});
+  all.push_back({"select whole", weights});  // too little to wait for turns
+  weights.keep = 1.0, weights.a_tile = {128, 32, 2, 1}, weights.b_tile = {128, 32, 3, 0};
+  all.push_back({"pruned depth", weights});
+  weights.a_tile = weights.b_tile = {32, 32}, weights.k = 1032;  // more turns than are taken
+  weights.keep = 0.5, all.push_back({"select whole", weights});
   GemmCase pairs = product(256, 264, 520);
   pairs.trans_a = true, pairs.deterministic = true;
   pairs.a_tile = pairs.b_tile = {64, 128}, pairs.d_tile = {128, 128}, pairs.bias = true;
@@ -89,6 +93,49 @@ inline std::vector<PathCase> path_cases() {
   GemmCase narrow = product(264, 10, 136);
   narrow.a_tile = {64, 32}, narrow.trans_b = true, narrow.bias = true;
   all.push_back({"pruned rows", narrow});
+  return all;
+}
+
+// Every axis compacted or not, in tiles that follow one another; ends that 16 bytes do not reach,
+// whole epilogues, axes of which nothing is kept.
+inline std::vector<PathCase> compact_cases() {
+  std::vector<PathCase> all;
+  const auto add = [&](const GemmCase& c) { all.push_back({"compact whole", c}); };
+  GemmCase c;
+  c.m = 272, c.n = 296, c.k = 72, c.trans_b = true, c.bias = true, c.keep = 1.0;
+  c.a_tile = {c.m, 1, 2, 1}, c.d_tile = {c.m, 1, 2, 0};  // forward and input gradient
+  add(c);
+  c.activation = Activation::kGeluErf, c.aux_out = c.addend = true, c.grad = Activation::kGeluTanh;
+  add(c);
+  c.n = 297;
+  add(c);
+  c.layout = Layout::kColMajor;
+  add(c);
+  c.layout = Layout::kSpread, c.undefined_fill = true;
+  add(c);
+  GemmCase w;  // weight gradient
+  w.m = 280, w.n = 264, w.k = 64, w.trans_a = true, w.a_sum = true, w.addend = true, w.keep = 1.0;
+  w.a_tile = {w.k, 1, 2, 1}, w.b_tile = {w.k, 1, 3, 2};
+  add(w);
+  w.d_tile = {w.m, 1, 2, 1}, w.bias = true;  // kept outputs of which nothing was multiplied
+  add(w);
+  w.d_tile = {1, w.n, 2, 0}, w.undefined_fill = true, w.aux_out = true;
+  add(w);
+  GemmCase runs = c;  // of kept and dropped positions, longer than a tile
+  runs.layout = Layout::kRowMajor, runs.undefined_fill = false, runs.n = 600;
+  runs.d_tile = {runs.m, 150, 2, 1};
+  add(runs);
+  for (int axis = 0; axis < 3; ++axis) {
+    GemmCase none = w;
+    none.d_tile = {}, none.undefined_fill = false, none.bias = true;
+    none.a_tile = axis == 2 ? TileSize{1, none.m, 2, 0, 0, 0} : TileSize{none.k, 1, 2, 0, 0, 0};
+    if (axis == 1) none.a_tile = {none.k, 1, 2, 0};
+    none.b_tile = axis == 1 ? TileSize{none.k, 1, 2, 0, 0, 0} : TileSize{none.k, 1, 2, 0};
+    add(none);
+  }
+  GemmCase tall;  // more positions than one block finds
+  tall.m = 16500, tall.n = 8, tall.k = 8, tall.keep = 1.0, tall.a_tile = {1, tall.k, 5, 3};
+  add(tall);
   return all;
 }
 

@@ -20,6 +20,14 @@ TEST(GemmSm80, EveryPath) {
   }
 }
 
+TEST(GemmSm80, CompactedSumsAreSpread) {
+  for (const PathCase& path : compact_cases()) {
+    check_path<BFloat16>(device(), "sm80", path);
+    check_path<float>(device(), "sm80", path);
+    check_path<double>(device(), "sm80", path);
+  }
+}
+
 TEST(GemmSm80, EveryLayoutOfOperands) {
   for (int variant = 0; variant < 4; ++variant) {
     PathCase path;
@@ -51,6 +59,12 @@ TEST(GemmSm80, ConfigsArePrinted) {
   EXPECT_EQ(
       config_of<BFloat16>(device(), w),
       "sm80 bfloat16 pruned depth 128x128x32 granules 32x32x32 stages 4 cluster 1x1 majors ll");
+  w.deterministic = true;
+  EXPECT_EQ(
+      config_of<BFloat16>(device(), w),
+      "sm80 bfloat16 pruned depth 128x128x32 granules 32x32x32 stages 4 cluster 1x1 majors ll "
+      "turns 8");
+  w.deterministic = false;
   w.a_tile = w.b_tile = {64, 64};  // too many sums to add up
   EXPECT_EQ(
       config_of<BFloat16>(device(), w),

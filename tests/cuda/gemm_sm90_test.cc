@@ -22,6 +22,12 @@ TEST_F(GemmSm90, EveryPath) {
   }
 }
 
+TEST_F(GemmSm90, CompactedSumsAreSpread) {
+  const cuda::Device* device = nullptr;
+  ASSERT_TRUE(cuda::find_device(0, &device).ok());
+  for (const PathCase& path : compact_cases()) check_path<BFloat16>(*device, "sm90", path);
+}
+
 // tf32 wants operands that are contiguous along K, and takes the other kernel for others.
 TEST_F(GemmSm90, Tf32) {
   const cuda::Device* device = nullptr;

@@ -22,12 +22,17 @@ using testing::TileSize;
 
 constexpr std::int32_t kGranule = 32;
 
+std::int32_t granules(std::int64_t extent) {
+  return static_cast<std::int32_t>((extent + kGranule - 1) / kGranule);
+}
+
 struct Case {
   Lists lists;
   std::int64_t m, n, k;
   TileSize a, b, d;  // as (M, K), (K, N), (M, N)
   double keep;
   bool fills = true;
+  bool turns = false;  // units of depth, one after the other
 };
 
 // What a granule of D is owed.
@@ -49,6 +54,7 @@ class Built {
     if (!c.fills) args.out_fill = OutFill::kUndefined;
     config.lists = c.lists;
     config.path = GemmPath::kPruned;
+    if (c.turns) config.turns = granules(c.k) * kGranule / static_cast<std::int32_t>(c.b.rows);
     config.tile_m = config.tile_n = 128, config.tile_k = 64;
     config.granule_m = config.granule_n = config.granule_k = kGranule;
     Arena measure(nullptr);
@@ -78,10 +84,12 @@ class Built {
   std::vector<char> memory_;
 };
 
-// Every granule of D that items name, each with the granules of depth that are multiplied for it.
-std::map<std::pair<std::int32_t, std::int32_t>, Owed> read(const Built& built) {
-  const WorkLists lists = work_lists(built.params);
-  std::map<std::pair<std::int32_t, std::int32_t>, Owed> owed;
+// Every granule of D that items of a turn name, each with the granules of depth that are multiplied
+// for it, beside those of earlier turns.
+void read(const Built& built, std::int32_t turn,
+          std::map<std::pair<std::int32_t, std::int32_t>, Owed>* all) {
+  const WorkLists lists = work_lists(built.params, turn);
+  auto& owed = *all;
   EXPECT_LE(*lists.num_items, most_items(built.params));
   for (std::int32_t i = 0; i < *lists.num_items; ++i) {
     const WorkItem& item = lists.items[i];
@@ -100,18 +108,20 @@ std::map<std::pair<std::int32_t, std::int32_t>, Owed> read(const Built& built) {
       }
     }
   }
-  return owed;
-}
-
-std::int32_t granules(std::int64_t extent) {
-  return static_cast<std::int32_t>((extent + kGranule - 1) / kGranule);
 }
 
 void check(const Case& c, std::uint64_t seed) {
   SCOPED_TRACE("lists " + std::to_string(static_cast<int>(c.lists)) + " seed " +
                std::to_string(seed));
   const Built built(c, seed);
-  const auto owed = read(built);
+  std::map<std::pair<std::int32_t, std::int32_t>, Owed> owed;
+  for (std::int32_t turn = 0; turn < built.params.turns; ++turn) {
+    read(built, turn, &owed);
+    // Nothing is added to twice in a turn, so in no order of its own.
+    if (c.turns) {
+      for (const auto& [place, granule] : owed) ASSERT_LE(granule.times, turn + 1);
+    }
+  }
   for (std::int32_t m = 0; m < granules(c.m); ++m) {
     for (std::int32_t n = 0; n < granules(c.n); ++n) {
       std::multiset<std::int32_t> depths;
@@ -153,6 +163,9 @@ TEST(Lists, NameWhatIsKeptOnce) {
       {Lists::kCols, 330, 500, 430, {1000, 32}, {64, 32}, {32, 64}, 0.5},
       {Lists::kDepth, 330, 260, 1000, {32, 128}, {128, 32}, {}, 0.5},
       {Lists::kDepth, 330, 260, 1000, {32, 128}, {128, 32}, {1000, 32}, 0.3},
+      {Lists::kDepth, 330, 260, 1000, {32, 128}, {128, 32}, {}, 0.5, true, true},
+      {Lists::kDepth, 330, 260, 1000, {32, 64, 3, 1}, {64, 32, 2, 0}, {}, 1.0, true, true},
+      {Lists::kDepth, 330, 260, 2600, {32, 32}, {32, 64}, {1000, 32}, 0.3, true, true},
       {Lists::kPairs, 520, 300, 430, {128, 32}, {32, 128}, {128, 128}, 0.5},
       {Lists::kPairs, 520, 300, 430, {128, 64}, {64, 256}, {256, 128}, 0.3, false},
   };
