@@ -1,6 +1,7 @@
 // Which kernel, in which tiles, over which copies of the operands.
 #include "cuda/config.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "cuda/dense.h"
@@ -48,14 +49,27 @@ bool is_matrix(const Strides& strides, std::int64_t lines, std::int64_t depth) {
          apart <= std::numeric_limits<std::int32_t>::max();
 }
 
-// Whether D is one factor times the product, and a library can write it.
-bool is_plain(const GemmArgs& args) {
+// Whether a library can write D: one factor times the product, and where it takes them addend and
+// bias, which it knows along contiguous rows alone. Activations stay here: its ReLU and GELU are
+// not promised to be ours, of NaN and far from 0.
+bool suits_library(const GemmArgs& args) {
   const GemmShape s = gemm_shape(args);
-  return args.d_mask == nullptr && args.bias == nullptr && !args.addend.present() &&
-         args.aux_out.data == nullptr && !args.grad_aux.present() &&
-         args.activation == Activation::kNone && args.scale_device == nullptr &&
-         args.out_scale_device == nullptr && args.out_scale == 1.0 &&
-         is_matrix({args.d.row_stride, args.d.col_stride}, s.m, s.n);
+  const bool product = args.d_mask == nullptr && args.aux_out.data == nullptr &&
+                       !args.grad_aux.present() && args.activation == Activation::kNone &&
+                       args.scale_device == nullptr && args.out_scale_device == nullptr &&
+                       args.out_scale == 1.0 &&
+                       is_matrix({args.d.row_stride, args.d.col_stride}, s.m, s.n);
+  if (!product || !has_dense_library()) return false;
+  if (args.bias == nullptr && !args.addend.present()) return true;
+  const auto by_rows = [&](std::int64_t row_stride, std::int64_t col_stride) {
+    return col_stride == 1 && is_matrix({row_stride, col_stride}, s.m, s.n);
+  };
+  const bool bias =
+      args.bias == nullptr ||
+      (args.bias_stride == 1 && reinterpret_cast<std::uintptr_t>(args.bias) % kVectorBytes == 0);
+  const bool addend =
+      !args.addend.present() || by_rows(args.addend.row_stride, args.addend.col_stride);
+  return has_dense_epilogues() && bias && addend && by_rows(args.d.row_stride, args.d.col_stride);
 }
 
 bool takes_tensor_cores(const GemmArgs& args) {
@@ -88,7 +102,23 @@ double computed_share(const GemmConfig& config, const GemmArgs& args, const Gemm
     case Lists::kWhole:
       break;
   }
-  return 1.0;
+  if (config.path != GemmPath::kCompact) return 1.0;
+  // Along M and N; what a mask of K keeps has no part in this.
+  double share = hint(args.d_mask);
+  const GemmShape s = gemm_shape(args);
+  if (a_axis_mask(args).present() && a_axis_mask(args).second_tile() >= s.k) {
+    share = std::min(share, hint(args.a_mask));
+  }
+  if (b_axis_mask(args).present() && b_axis_mask(args).second_tile() >= s.k) {
+    share *= args.d_mask != nullptr ? 1.0 : hint(args.b_mask);
+  }
+  return share;
+}
+
+// Why a product that Hopper's kernel was offered is not that kernel's.
+const char* obstacle_to_sm90(const GemmConfig& c) {
+  return has_sm90_kernel(c.dtype, c.a_major, c.b_major, Sm90Shape::kSquare) ? "units or strides"
+                                                                            : "majors";
 }
 
 void set_tiles(std::int32_t side, std::int32_t stages, GemmConfig* c) {
@@ -128,7 +158,7 @@ GemmConfig make_config(const Device& device, const GemmArgs& args) {
   c.b_major = major_of(b);
   const GemmShape s = gemm_shape(args);
   const bool dense = c.path == GemmPath::kDense || c.path == GemmPath::kSelect;
-  if (dense && is_plain(args) && has_dense_library()) {
+  if (dense && suits_library(args)) {
     c.family = Family::kLibrary;
     c.copies_a = (selects && args.a_mask != nullptr) || !is_matrix(a, s.m, s.k);
     c.copies_b = (selects && args.b_mask != nullptr) || !is_matrix(b, s.n, s.k);
@@ -138,6 +168,7 @@ GemmConfig make_config(const Device& device, const GemmArgs& args) {
   c.copies_b = gathers || (selects && args.b_mask != nullptr) || (pads && !is_aligned(args.b, b));
   if (c.family == Family::kSm80 && c.path != GemmPath::kNone) {
     choose_sm90(device, args, admission.plan, computed_share(c, args, admission.plan), &c);
+    if (device.arch == 90 && c.family != Family::kSm90) c.not_sm90 = obstacle_to_sm90(c);
   }
   return c;
 }
@@ -161,6 +192,7 @@ std::string to_string(const GemmConfig& c) {
   if (c.copies_a || c.copies_b) text += " copies";
   if (c.copies_a) text += " a";
   if (c.copies_b) text += " b";
+  if (c.not_sm90 != nullptr) text += " not sm90: " + std::string(c.not_sm90);
   return text;
 }
 

@@ -48,6 +48,8 @@ struct GemmConfig {
   // Operands that go to the workspace first: gathered, selected by their masks, or padded where
   // a kernel could not load them as they lie.
   bool copies_a = false, copies_b = false;
+  // On Hopper, what keeps its kernel from this product; null where nothing does.
+  const char* not_sm90 = nullptr;
 };
 
 [[nodiscard]] GemmConfig make_config(const Device& device, const GemmArgs& args);

@@ -15,8 +15,9 @@ struct Machine {
   // What the next call that can fail for an earlier one's sake answers (a cudaError_t), and, where
   // it is the kind that loses the context, all that follow.
   int error = 0;
-  bool has_dense_library = false;  // cuBLAS
-  std::int32_t dense_calls = 0;    // of its products
+  bool has_dense_library = false;    // cuBLAS
+  bool has_dense_epilogues = false;  // and cublasLt
+  std::int32_t dense_calls = 0;      // of its products
   std::size_t free_bytes = std::size_t{4} << 30;
 };
 

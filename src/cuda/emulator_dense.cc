@@ -19,8 +19,10 @@ void multiply(const DenseCall& call) {
       for (std::int32_t k = 0; k < call.k; ++k) {
         sum += at(call.a, call.trans_a, call.lda, i, k) * at(call.b, call.trans_b, call.ldb, k, j);
       }
-      static_cast<E*>(call.c)[i + std::int64_t{j} * call.ldc] =
-          Number<E>::store(static_cast<Sum>(call.alpha) * sum);
+      sum *= static_cast<Sum>(call.alpha);
+      if (call.addend != nullptr) sum += at(call.addend, false, call.ld_addend, i, j);
+      if (call.bias != nullptr) sum += at(call.bias, false, 0, i, 0);
+      static_cast<E*>(call.c)[i + std::int64_t{j} * call.ldc] = Number<E>::store(sum);
     }
   }
 }
@@ -28,6 +30,7 @@ void multiply(const DenseCall& call) {
 }  // namespace
 
 bool has_dense_library() { return emulator::machine().has_dense_library; }
+bool has_dense_epilogues() { return emulator::machine().has_dense_epilogues; }
 
 std::size_t dense_workspace_bytes(std::int32_t /*arch*/) { return 1 << 10; }
 

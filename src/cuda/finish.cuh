@@ -12,11 +12,11 @@ DROPGEMM_DEVICE void finish_vectors(const typename FinishKernel<E>::Params& p, c
   constexpr std::int32_t kVector = Epilogue<E>::kVector;
   const auto factors = p.epilogue.factors();
   for (std::int32_t row = block.index; row < p.m; row += block.count) {
-    const Sum* const sums = p.staging.data + row * p.staging.row_stride;
     for (std::int32_t col = block.thread * kVector; col < p.n;
          col += FinishKernel<E>::kThreads * kVector) {
       const auto sum = [&](std::int32_t i) {
-        return p.staging.data != nullptr ? sums[col + i] : Sum(0);
+        return p.staging.data != nullptr ? p.staging.data[row * p.staging.row_stride + col + i]
+                                         : Sum(0);
       };
       if (col + kVector <= p.n) {
         Sum values[kVector];

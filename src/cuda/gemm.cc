@@ -249,6 +249,11 @@ class Call {
     call.lda = static_cast<std::int32_t>(left.apart);
     call.ldb = static_cast<std::int32_t>(right.apart);
     call.ldc = static_cast<std::int32_t>(by_rows ? args_.d.row_stride : args_.d.col_stride);
+    call.bias = args_.bias;
+    if (args_.addend.present()) {
+      call.addend = args_.addend.data;
+      call.ld_addend = static_cast<std::int32_t>(args_.addend.row_stride);
+    }
     return call;
   }
 

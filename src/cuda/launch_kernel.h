@@ -10,7 +10,7 @@ namespace dropgemm::cuda {
 #if defined(__CUDACC__)
 
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads)
+__global__ void __launch_bounds__(Kernel::kThreads, 1)
     kernel_entry(const __grid_constant__ typename Kernel::Params params) {
   extern __shared__ __align__(1024) char shared[];
   Kernel::run(params,

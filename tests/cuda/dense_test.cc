@@ -9,8 +9,12 @@ namespace {
 
 class Dense : public ::testing::Test {
  protected:
-  void SetUp() override { cuda::emulator::machine().has_dense_library = true; }
-  void TearDown() override { cuda::emulator::machine().has_dense_library = false; }
+  void SetUp() override { set_library(true, true); }
+  void TearDown() override { set_library(false, false); }
+  static void set_library(bool plain, bool epilogues) {
+    cuda::emulator::machine().has_dense_library = plain;
+    cuda::emulator::machine().has_dense_epilogues = epilogues;
+  }
 
   template <class T>
   void check(const GemmCase& c, bool by_library) {
@@ -38,14 +42,46 @@ TEST_F(Dense, EveryLayout) {
   }
 }
 
-TEST_F(Dense, OnlyWhatIsDenseAndPlain) {
+TEST_F(Dense, AddendAndBiasWhereRowsAreContiguous) {
+  for (int variant = 0; variant < 48; ++variant) {
+    GemmCase c;
+    c.m = 37, c.n = 21, c.k = 50, c.scale = -0.5, c.seed = 1 + static_cast<std::uint64_t>(variant);
+    c.trans_a = (variant & 1) != 0, c.trans_b = (variant & 2) != 0;
+    c.layout = static_cast<Layout>(variant / 4 % 4);
+    c.bias = variant < 32, c.addend = variant >= 16;
+    // Arrays of the host lie at whole 16 bytes; see BiasAtOddPlaces for others.
+    const bool by_rows = c.layout == Layout::kRowMajor || c.layout == Layout::kPadded;
+    check<float>(c, by_rows);
+    check<BFloat16>(c, by_rows);
+    check<double>(c, by_rows);
+  }
+  GemmCase c;
+  c.m = 64, c.n = 64, c.k = 64, c.bias = true;
+  set_library(true, false);
+  check<BFloat16>(c, false);
+}
+
+TEST_F(Dense, BiasAtOddPlacesStaysHere) {
+  const auto family = [](std::int64_t offset, std::int64_t stride) {
+    alignas(16) static const char memory[64] = {};
+    GemmArgs args;
+    MatrixView x;
+    x = {const_cast<char*>(memory), 64, 64, 64, 1, DType::kBFloat16};
+    args.a = x, args.b = x, args.d = x;
+    args.bias = memory + offset, args.bias_stride = stride;
+    return cuda::make_config(cuda::Device(), args).family;
+  };
+  EXPECT_EQ(family(0, 1), cuda::Family::kLibrary);
+  EXPECT_NE(family(2, 1), cuda::Family::kLibrary);
+  EXPECT_NE(family(0, 2), cuda::Family::kLibrary);
+}
+
+TEST_F(Dense, OnlyWhatIsDenseAndWithoutActivation) {
   GemmCase c;
   c.m = 64, c.n = 64, c.k = 64;
   check<float>(c, true);
   GemmCase other = c;
-  other.bias = true;
-  check<float>(other, false);
-  other = c, other.activation = Activation::kRelu;
+  other.activation = Activation::kRelu;
   check<float>(other, false);
   other = c, other.out_scale = 2;
   check<float>(other, false);

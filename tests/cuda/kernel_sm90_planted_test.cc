@@ -26,7 +26,7 @@ class PlantedTest : public ::testing::TestWithParam<Planted> {
     Fixture<BFloat16> f(config_of(DType::kBFloat16, Major::kDepth, Major::kDepth, shape),
                         Sizes{520, 520, 640});
     std::vector<float> staging(f.d.size(), 0.0F);
-    if (adds) f.product.staging = {staging.data(), f.d_stride(), true};
+    if (adds) f.product.staging = {staging.data(), f.d_stride()};
     sm90::planted_fault() = fault;
     const Status status = f.run();
     sm90::planted_fault() = sm90::Fault::kNone;
