@@ -181,7 +181,7 @@ class EpilogueCall {
     set_product(kTransB, std::int32_t{call.trans_b});
     if (call.bias != nullptr) {
       set_product(kEpilogue, kAddsBias);
-      set_product(kBiasPointer, call.bias);
+      set_product(kBiasPointer, reinterpret_cast<std::uintptr_t>(call.bias));
     }
     const auto layout = [&](void** made, std::int32_t rows, std::int32_t cols, std::int32_t ld) {
       if (status_ == 0) {
