@@ -140,8 +140,7 @@ bool writes_boxes(const Product<E>& product) {
 template <class E>
 Sm90Store store_of(const Product<E>& product) {
   if (product.staging.data != nullptr) return Sm90Store::kAddSums;
-  const bool boxes =
-      !product.spreads() && writes_boxes(product) && tma_takes(target_of(product));
+  const bool boxes = !product.spreads() && writes_boxes(product) && tma_takes(target_of(product));
   return boxes ? Sm90Store::kBoxes : Sm90Store::kElements;
 }
 

@@ -298,8 +298,8 @@ class TileStore {
     Spread<E>::write(
         p, factors_, SpreadRange(p.rows, p.m, row, kSlabRows),
         SpreadRange(p.cols, p.n, col, kSlabCols),
-        [slab](std::int32_t i, std::int32_t j) { return slab[slab_offset(i, j)]; },
-        thread_ % kWarp, kWarp);
+        [slab](std::int32_t i, std::int32_t j) { return slab[slab_offset(i, j)]; }, thread_ % kWarp,
+        kWarp);
   }
 
   const Sm90Params<E>& params_;
