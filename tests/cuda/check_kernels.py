@@ -2,8 +2,9 @@
 
 Checks that Hopper's products multiply by wgmma (HGMMA) and are loaded, stored and added by the
 tensor memory accelerator (UTMALDG, UTMASTG, UTMAREDG), that those of older chips multiply by
-mma.sync (HMMA) out of asynchronous copies (LDGSTS), that none of them has a stack or spills
-registers, and that the library is not linked to the driver's.
+mma.sync (HMMA) out of asynchronous copies (LDGSTS), that all of them write D 16 bytes at a time
+(STG.E.128), that none of them has a stack or spills registers, and that the library is not linked
+to the driver's.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-HOPPER = {"HGMMA", "UTMALDG", "UTMASTG", "UTMAREDG"}
-AMPERE = {"HMMA", "LDGSTS"}
+WIDE_STORE = "STG.E.128"
+HOPPER = {"HGMMA", "UTMALDG", "UTMASTG", "UTMAREDG", WIDE_STORE}
+AMPERE = {"HMMA", "LDGSTS", WIDE_STORE}
 SPILLS = {"LDL", "STL"}  # loads and stores of a stack
 
 
