@@ -111,9 +111,10 @@ test-python: setup
 
 test: test-cpp test-python
 
-# Every program of tests/cpp that reads or writes through an address. Failures end a program.
+# Every program of tests/cpp that reads or writes through an address, and CUDA's kernels on the
+# emulator. Failures end a program.
 SANITIZED ?= gemm_small gemm_stride gemm_context gemm_epilogue gemm compact compact_check sgd mask \
-  mask_part pattern tile_mask plan
+  mask_part pattern tile_mask plan emulator lists kernel_sm80 gemm_sm80
 
 sanitize: $(STAMPS)/build $(STAMPS)/gtest
 	$(BIN)/cmake -S . -B build/sanitize -G Ninja -DCMAKE_BUILD_TYPE=Debug \
