@@ -78,18 +78,6 @@ Input<E> b_input(const GemmArgs& args) {
   return {data, args.b.col_stride, args.b.row_stride};
 }
 
-// Room for a copy of an operand, its lines or depths at 16-byte boundaries.
-template <class E>
-void take_copy(std::int32_t lines, std::int32_t depth, Major major, Arena* arena,
-               OperandCopy<E>* copy) {
-  const std::int64_t inner = round_up(major == Major::kDepth ? depth : lines, 32);
-  copy->lines = lines;
-  copy->depth = depth;
-  copy->line_stride = major == Major::kDepth ? inner : 1;
-  copy->depth_stride = major == Major::kDepth ? 1 : inner;
-  copy->to = arena->take<E>(inner * (major == Major::kDepth ? lines : depth));
-}
-
 // A product laid out: what each step works on. Over an arena without memory it says how much of it
 // there has to be.
 template <class E>
@@ -129,7 +117,8 @@ class Call {
     if (args_.a_sum != nullptr) DROPGEMM_RETURN_IF_ERROR(sum_rows(stream));
     if (extents_.m == 0 || extents_.n == 0) return {};
     if (config_.path == GemmPath::kNone) return finish(stream);
-    DROPGEMM_RETURN_IF_ERROR(prepare(stream));
+    if (config_.path == GemmPath::kCompact) DROPGEMM_RETURN_IF_ERROR(find_kept_axes(stream));
+    if (config_.copies_a || config_.copies_b) DROPGEMM_RETURN_IF_ERROR(copy(stream));
     if (config_.family == Family::kLibrary) {
       return multiply_dense(dense_call(), library_memory_, library_bytes_, stream);
     }
@@ -174,11 +163,16 @@ class Call {
     product_.cols = {axes_[1].position, axes_[1].index, axes_[1].count};
   }
 
+  // Room for a copy of an operand, its lines or depths at 16-byte boundaries.
   void take_copies(std::int32_t lines, Major major, Arena* arena, OperandCopy<E>* copy,
                    Input<E>* input) {
+    const bool by_depth = major == Major::kDepth;
+    const std::int64_t inner = round_up(by_depth ? extents_.k : lines, 32);
     copy->from = *input;
     copy->granule = config_.granule_k;
-    take_copy<E>(lines, extents_.k, major, arena, copy);
+    copy->lines = lines, copy->depth = extents_.k;
+    copy->line_stride = by_depth ? inner : 1, copy->depth_stride = by_depth ? 1 : inner;
+    copy->to = arena->take<E>(inner * (by_depth ? lines : extents_.k));
     *input = {copy->to, copy->line_stride, copy->depth_stride};
   }
 
@@ -208,11 +202,6 @@ class Call {
       if (each.to != nullptr) rows += each.depth_stride == 1 ? each.lines : each.depth;
     }
     return launch<CopyKernel<E>>(grid_of(device_, rows, CopyKernel<E>::kRows), 0, stream, copies_);
-  }
-
-  Status prepare(void* stream) const {
-    if (config_.path == GemmPath::kCompact) DROPGEMM_RETURN_IF_ERROR(find_kept_axes(stream));
-    return config_.copies_a || config_.copies_b ? copy(stream) : Status();
   }
 
   // A persistent grid: one block a multiprocessor walks over the items.
