@@ -103,6 +103,7 @@ template <class E, Major kMajorA, Major kMajorB, Sm90Shape kShape>
 class Core {
  public:
   static constexpr Sm90Tile kTile = sm90_tile(kShape, kMajorA);
+  static constexpr int kStages = kTile.stages;
   static constexpr int kM = kTile.block_m(), kN = kTile.block_n(), kK = sm90_tile_k(sizeof(E));
   static constexpr Sm90Operand kA = sm90_a(kTile, kMajorA, sizeof(E));
   static constexpr Sm90Operand kB = sm90_b(kTile, kMajorB, sizeof(E));
@@ -115,7 +116,7 @@ class Core {
     [[nodiscard]] std::int32_t index() const { return index_; }
     [[nodiscard]] std::uint32_t phase() const { return phase_; }
     State& operator++() {
-      if (++index_ == kTile.stages) index_ = 0, phase_ ^= 1;
+      if (++index_ == kStages) index_ = 0, phase_ ^= 1;
       return *this;
     }
 
@@ -124,11 +125,11 @@ class Core {
     std::uint32_t phase_ = 0;
   };
   struct Operands {
-    char a[kTile.stages][kA.layout.bytes()];
-    char b[kTile.stages][kB.layout.bytes()];
+    char a[kStages][kA.layout.bytes()];
+    char b[kStages][kB.layout.bytes()];
   };
   struct Barriers {
-    Barrier full[kTile.stages], empty[kTile.stages];
+    Barrier full[kStages], empty[kStages];
   };
   struct Sums {
     float of[kM * kN / (kSm90Group * kSm90Consumers)];
@@ -141,7 +142,7 @@ class Core {
       : operands_(operands), barriers_(barriers), thread_(thread % kSm90Group), group_(group - 1) {
     constexpr int kReaders = kSm90Consumers * (kBlocks == 1 ? kSm90Group : kBlocks);
     if (thread == 0) {
-      for (int i = 0; i < kTile.stages; ++i) {
+      for (int i = 0; i < kStages; ++i) {
         set_up(barriers.full + i, 1);
         set_up(barriers.empty + i, kReaders);
       }
@@ -164,7 +165,7 @@ class Core {
   void* b(const State& state) { return operands_.b[state.index()]; }
   void finish(State state) {
     if (planted_fault() == Fault::kClusterEnd) return;
-    for (int i = 0; i < kTile.stages; ++i, ++state) {
+    for (int i = 0; i < kStages; ++i, ++state) {
       wait_for(barriers_.empty + state.index(), state.phase());
     }
   }

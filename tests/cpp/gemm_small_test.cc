@@ -13,8 +13,8 @@ namespace {
 class SmallGemmTest : public GemmTest {
  protected:
   // In every type; of the cuda backend, in one after the other.
-  void check(const GemmCase& c) {
-    if (!is_cuda()) return GemmTest::check(c);
+  void check_small(const GemmCase& c) {
+    if (!is_cuda()) return check(c);
     ++checked_;
     if (checked_ % 4 == 0) return check_medium(c);
     if (checked_ % 4 == 1) return check_against_reference<BFloat16>(ctx_, c);
@@ -65,7 +65,7 @@ TEST_P(SmallGemmTest, AnyShapesAndTiles) {
     c.layout = static_cast<Layout>(draw.below(4));
     c.a_tile = tile(), c.b_tile = tile(), c.d_tile = tile();
     draw.dress(&c);
-    check(c);
+    check_small(c);
   }
 }
 
@@ -93,7 +93,7 @@ TEST_P(SmallGemmTest, OnePatternForASmallDimension) {
     c.b_tile = c.trans_b ? along(c.n, c.k, n, k) : along(c.k, c.n, k, n);
     c.d_tile = along(c.m, c.n, m, n);
     draw.dress(&c);
-    check(c);
+    check_small(c);
   }
 }
 
@@ -112,7 +112,7 @@ TEST_P(SmallGemmTest, Units) {
     if (draw.one_in(2)) c.b_tile = {32, 32};
     if (draw.one_in(2)) c.d_tile = {rows, 32};
     draw.dress(&c);
-    check(c);
+    check_small(c);
   }
 }
 
@@ -127,9 +127,9 @@ TEST_P(SmallGemmTest, Deep) {
       c.trans_a = variant == 3, c.trans_b = (variant & 1) != 0;
       draw.dress(&c);
       c.a_tile = c.trans_a ? TileSize{32, c.m} : TileSize{c.m, 32};
-      check(c);
+      check_small(c);
       c.a_tile = {};
-      check(c);
+      check_small(c);
     }
   }
 }
@@ -140,9 +140,9 @@ TEST_P(SmallGemmTest, RowsEndWhereTheMemoryDoes) {
   for (std::int64_t n = 1; n <= 100; ++n) {
     GemmCase c;
     c.m = 3, c.n = n, c.k = 17, c.seed = static_cast<std::uint64_t>(n);
-    check(c);
+    check_small(c);
     c.b_tile = {17, 1};
-    check(c);
+    check_small(c);
   }
 }
 

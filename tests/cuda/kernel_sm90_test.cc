@@ -91,7 +91,8 @@ TEST_P(KernelSm90Test, MultipliesByReluDerivativesInBoxes) {
     using E = std::decay_t<decltype(f.d[0])>;
     // Whatever is dropped is not read either.
     std::vector<E> below(f.d.size(), Number<E>::store(kNan));
-    const auto at = [&](int m, int n) { return static_cast<std::size_t>(m * f.d_stride() + n); };
+    const auto stride = static_cast<std::size_t>(f.d_stride());
+    const auto at = [&](std::size_t m, std::size_t n) { return m * stride + n; };
     const auto passes = [](int m, int n) { return (m + 2 * n) % 3 != 0; };
     for (int m = 0; m < f.product.m; ++m) {
       for (int n = 0; n < f.product.n; ++n) {
