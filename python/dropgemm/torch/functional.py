@@ -186,17 +186,17 @@ class Torch(Framework):
 
     def matmul(self, call: MatmulCall) -> Tensor:
         """By the operator dropgemm::matmul, or matmul_out."""
-        a, b, bias, addend = call.a, call.b, call.bias, call.addend
-        out: Tensor | None = call.out
+        (
+            a, b, a_mask, b_mask, out_mask, trans_a, trans_b, bias, addend, activation,
+            scale, out_scale, precision, deterministic, out,
+        ) = call  # fmt: skip
         if out is None:  # as PyTorch's own products are cast
-            a, b = cast(a, b)
-            if bias is not None or addend is not None:
-                bias, addend = cast(bias, addend)
+            a, b, bias, addend = cast(a, b, bias, addend)
         product = Product(
-            MaskArguments.of(call.a_mask), MaskArguments.of(call.b_mask),
-            MaskArguments.of(call.out_mask), call.trans_a, call.trans_b, call.activation,
-            *_factor("scale", call.scale), *_factor("out_scale", call.out_scale),
-            operands.DEFAULT if call.precision is None else call.precision, call.deterministic,
+            MaskArguments.of(a_mask), MaskArguments.of(b_mask), MaskArguments.of(out_mask),
+            trans_a, trans_b, activation, *_factor("scale", scale),
+            *_factor("out_scale", out_scale),
+            operands.DEFAULT if precision is None else precision, deterministic,
         )  # fmt: skip
         if product.scale_tensor is not None:
             self.check_alike("scale", product.scale_tensor, "a", a)
