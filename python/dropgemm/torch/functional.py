@@ -186,6 +186,7 @@ class Torch(Framework):
 
     def matmul(self, call: MatmulCall) -> Tensor:
         """By the operator dropgemm::matmul, or matmul_out."""
+        out: Tensor | None
         (
             a, b, a_mask, b_mask, out_mask, trans_a, trans_b, bias, addend, activation,
             scale, out_scale, precision, deterministic, out,
