@@ -186,7 +186,6 @@ class Torch(Framework):
 
     def matmul(self, call: MatmulCall) -> Tensor:
         """By the operator dropgemm::matmul, or matmul_out."""
-        out: Tensor | None
         (
             a, b, a_mask, b_mask, out_mask, trans_a, trans_b, bias, addend, activation,
             scale, out_scale, precision, deterministic, out,
@@ -209,8 +208,9 @@ class Torch(Framework):
         if torch.is_grad_enabled() and differentiable:
             raise RuntimeError("out: expected operands without gradient, got one that requires it")
         refuse_forward_ad(a, b, bias, addend)
-        torch.ops.dropgemm.matmul_out(a, b, bias, addend, *product.flat(), out)
-        return out
+        result: Tensor = out
+        torch.ops.dropgemm.matmul_out(a, b, bias, addend, *product.flat(), result)
+        return result
 
     def compact(self, x: Tensor, mask: TileMask, axis: int, size: int) -> Tensor:
         """By the operator dropgemm::compact."""
