@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dropgemm import _core
-from dropgemm.framework import Array, Pair, bits_shape, compact_shape
+from dropgemm.framework import DTYPES, Array, Pair, bits_shape, compact_shape
 
 if TYPE_CHECKING:
     from dropgemm.pattern import PatternLayout
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 _NO_LAYOUT = np.zeros(0, np.int64)
-_CODES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}  # the core's, of dtypes
 
 
 class Product(NamedTuple):
@@ -236,7 +235,7 @@ def core_arguments(product: Product, operands: Operands) -> dict[str, Any]:
         if array is None:
             return None
         shape = shape or array.shape
-        return next(places), _CODES[array.dtype.name], *shape, shape[1], 1
+        return next(places), DTYPES[array.dtype.name], *shape, shape[1], 1
 
     def layout(mask: TileMask | None) -> tuple[Any, ...] | None:
         if mask is None:
@@ -259,7 +258,7 @@ def core_arguments(product: Product, operands: Operands) -> dict[str, Any]:
         "scale_array": None if scale is None else next(places),
         "out_scale_array": None if out_scale is None else next(places),
         "addend": matrix(addend),
-        "bias": None if bias is None else (next(places), _CODES[bias.dtype.name], len(bias), 1),
+        "bias": None if bias is None else (next(places), DTYPES[bias.dtype.name], len(bias), 1),
         "activation": product.activation,
         "aux_out": matrix(a, shape) if product.aux else None,
         "precision": product.precision,
